@@ -1,0 +1,2 @@
+//! The process that holds a cluster: life cycle, API, forwards, proxy, expiry.
+pub mod api;

@@ -1,0 +1,2 @@
+//! `nodectl`.
+fn main() {}

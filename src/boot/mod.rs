@@ -1,0 +1,1 @@
+//! Judges from evidence how far a node has come; knows nothing of libvirt.

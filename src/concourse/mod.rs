@@ -1,0 +1,1 @@
+//! The protocol of `check`, `in` and `out`: request, response, version, metadata.

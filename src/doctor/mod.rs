@@ -1,0 +1,1 @@
+//! What this container can and cannot do, and what would cure it.

@@ -1,0 +1,2 @@
+//! The keys of a cluster, and the seed that puts them into its nodes.
+pub mod keys;
