@@ -18,6 +18,8 @@
 pub mod access;
 pub mod agent;
 pub mod boot;
+pub mod buildlog;
+pub mod cli;
 pub mod concourse;
 pub mod doctor;
 pub mod fault;
@@ -25,5 +27,6 @@ pub mod first_boot;
 pub mod hypervisor;
 pub mod image;
 pub mod progress;
+pub mod step;
 pub mod topology;
 pub mod units;

@@ -1,2 +1,18 @@
 //! The process that holds a cluster: life cycle, API, forwards, proxy, expiry.
+//!
+//! `out` and `nodectl` [`launch`] it and talk to it over a socket pair in the words of [`order`]; it runs as [`serve`]
+//! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]) and takes it down
+//! ([`takedown`]). [`state`] is what it leaves on disk for whoever comes later.
+
 pub mod api;
+pub mod bring_up;
+pub mod daemons;
+pub mod hold;
+pub mod launch;
+pub mod order;
+pub mod serve;
+pub mod ssh;
+pub mod state;
+pub mod takedown;
+pub mod view;
+pub mod wait;

@@ -1,1 +1,3 @@
 //! Judges from evidence how far a node has come; knows nothing of libvirt.
+
+pub mod console;

@@ -1,0 +1,165 @@
+//! From an order to a cluster of which every node is ready.
+
+mod collect;
+mod nodes;
+mod standing;
+
+use std::collections::BTreeMap;
+
+use super::api::types::Versions;
+use super::daemons::{self, DaemonError};
+use super::host::accelerator::{self, AcceleratorError};
+use super::host::admission::{self, AdmissionError};
+use super::host::{self, HostError};
+use super::wait::NotReady;
+use crate::fault::Fault;
+use crate::first_boot::FirstBootError;
+use crate::hypervisor::{Connection, Events, HypervisorError};
+use crate::image::{self, ImageError, Prepared};
+use crate::topology::model::ImageSource;
+use crate::topology::name::Name;
+
+pub use self::standing::Standing;
+
+/// Why a cluster did not get ready.
+#[derive(Debug, thiserror::Error)]
+pub enum BringUpError {
+    /// The container cannot hold it.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// It asks for more than there is.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// KVM was demanded and is not to be had.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
+    /// An image cannot be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// libvirtd or virtlogd did not start.
+    #[error(transparent)]
+    Daemon(#[from] DaemonError),
+    /// libvirt refused.
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+    /// A node's seed could not be made.
+    #[error("node {0}")]
+    FirstBoot(Name, #[source] FirstBootError),
+    /// A file or directory of the cluster could not be made.
+    #[error("{}: cannot be written", .0.display())]
+    Write(std::path::PathBuf, #[source] std::io::Error),
+    /// API, forwards or proxy cannot listen.
+    #[error("cannot listen on the container's address {0}")]
+    Listen(std::net::Ipv4Addr, #[source] std::io::Error),
+    /// A node did not get ready.
+    #[error("node {node}: {why}")]
+    NotReady {
+        /// Which.
+        node: Name,
+        /// Why.
+        why: NotReady,
+    },
+    /// A file could not be copied from a node.
+    #[error("collect.{name}: {path} cannot be copied from {node}: {said}")]
+    Collect {
+        /// The name in the artifact.
+        name: Name,
+        /// The node.
+        node: Name,
+        /// The path there.
+        path: String,
+        /// What the node said.
+        said: String,
+    },
+    /// A part of the work broke.
+    #[error("{0} broke off unexpectedly")]
+    Broken(&'static str),
+}
+
+impl Fault for BringUpError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Host(error) => error.help(),
+            Self::Admission(error) => error.help(),
+            Self::Accelerator(error) => error.help(),
+            Self::Image(error) => error.help(),
+            Self::Daemon(error) => error.help(),
+            Self::Hypervisor(error) => error.help(),
+            Self::FirstBoot(_, error) => error.help(),
+            Self::Write(..) => Some("is the disk full, or mounted read-only?".to_owned()),
+            Self::Listen(..) => Some("see whether the container's network is up".to_owned()),
+            Self::NotReady { why, .. } => Some(why.help().to_owned()),
+            Self::Collect { .. } => {
+                Some("is the file there once the ready command has succeeded? Paths are absolute, read as ssh_user".to_owned())
+            }
+            Self::Broken(_) => Some("please report it with the agent's log".to_owned()),
+        }
+    }
+}
+
+/// Brings everything up, side by side where nothing depends on each other. What it has made is in `standing`, so that
+/// whoever calls can take it down at any moment; dropping the future stops the work.
+///
+/// # Errors
+/// The first thing that went wrong; the nodes' consoles have been quoted in the log by then.
+pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
+    let held = standing.held.clone();
+    let (order, progress) = (&held.order, standing.progress.clone());
+    host::prepare(&progress).await?;
+    let images_directory = order.images.clone();
+    admission::check(&order.plan, &order.directory)?;
+    standing.listen().await?;
+    let accelerator = async {
+        let verdict = accelerator::probe(order.accelerator, &progress).await?;
+        Ok::<_, BringUpError>(verdict.accelerator)
+    };
+    let images = async {
+        let mut sources: Vec<&ImageSource> = order.plan.nodes.iter().map(|node| &node.node.image).collect();
+        sources.sort();
+        sources.dedup();
+        let prepared = sources.into_iter().map(|source| async {
+            let prepared = image::prepare(source, &images_directory, &progress).await?;
+            Ok::<_, ImageError>((source.clone(), prepared))
+        });
+        let all = futures_util::future::try_join_all(prepared).await?;
+        Ok(all.into_iter().collect::<BTreeMap<ImageSource, Prepared>>())
+    };
+    let hypervisor = async {
+        let daemons = daemons::start(&order.directory, standing.deaths.clone()).await?;
+        let connection = blocking(|| Connection::open("qemu:///system")).await??;
+        let events = connection.run(Events::subscribe).await?;
+        let found = connection.run(Connection::versions).await?;
+        for network in &order.plan.networks {
+            let (plan, network) = (order.plan.clone(), network.clone());
+            connection.run(move |connection| connection.create_network(&plan, &network)).await?;
+        }
+        Ok::<_, BringUpError>((daemons, connection, events, found))
+    };
+    let (accelerator, images, (daemons, connection, events, found)) =
+        tokio::try_join!(accelerator, images, hypervisor)?;
+    let _ = held.found.accelerator.set(accelerator);
+    let _ = held.found.versions.set(Versions {
+        resource: env!("CARGO_PKG_VERSION").to_owned(),
+        libvirt: found.libvirt.clone(),
+        qemu: found.hypervisor.clone(),
+    });
+    progress.info(format!(
+        "libvirt {} and QEMU {} are up, accelerator {accelerator}: starting {}",
+        found.libvirt,
+        found.hypervisor,
+        count(order.plan.nodes.len(), "node")
+    ));
+    standing.libvirt_is_up(daemons, connection, events);
+    nodes::bring_up(standing, accelerator, &images).await?;
+    collect::collect(standing).await?;
+    let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BringUpError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| BringUpError::Broken("a blocking call"))
+}

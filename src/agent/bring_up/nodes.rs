@@ -1,0 +1,180 @@
+//! Disks, seeds and machines, node by node and side by side.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::sync::Semaphore;
+
+use super::{BringUpError, Standing, blocking};
+use crate::agent::api::types::NodeState;
+use crate::agent::host::admission::bring_up_width;
+use crate::agent::wait::until_ready;
+use crate::boot::console::last_lines;
+use crate::first_boot::{self, Seed};
+use crate::hypervisor::{Connection, Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, ObjectName, Text};
+use crate::image::{self, Prepared};
+use crate::progress::Level;
+use crate::topology::model::{Accelerator, ImageSource, Timeout};
+use crate::topology::plan::PlannedNode;
+
+/// From power on to ready, where the user has not said: a distribution's cloud image needs well under a minute on KVM.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// How much longer everything may take under translation; boots were seen to take 5 to 20 times as long on a busy host,
+/// of limits that are generous to begin with.
+const TCG_FACTOR: u32 = 4;
+
+/// How much of a console is quoted when its node fails.
+const QUOTED_LINES: usize = 20;
+
+/// Brings all nodes up. The first that fails ends it: a cluster of which one node is missing is no cluster.
+pub async fn bring_up(
+    standing: &Standing,
+    accelerator: Accelerator,
+    images: &BTreeMap<ImageSource, Prepared>,
+) -> Result<(), BringUpError> {
+    let held = &standing.held;
+    for name in ["disks", "seeds", "consoles"] {
+        let path = held.order.directory.join(name);
+        tokio::fs::create_dir_all(&path).await.map_err(|source| BringUpError::Write(path, source))?;
+    }
+    let width = bring_up_width(held.order.plan.nodes.len(), accelerator);
+    let slots = Arc::new(Semaphore::new(width));
+    let mut walks: FuturesUnordered<_> = held
+        .order
+        .plan
+        .nodes
+        .iter()
+        .map(|node| {
+            let slots = slots.clone();
+            async move {
+                // Held until the node is ready: what is staggered is the boot, not the start of a process.
+                let _slot = slots.acquire().await.map_err(|_| BringUpError::Broken("the bring-up of a node"))?;
+                let image = images.get(&node.node.image).ok_or(BringUpError::Broken("the choice of an image"))?;
+                one(standing, node, accelerator, image).await
+            }
+        })
+        .collect();
+    while let Some(result) = walks.next().await {
+        if let Err(error) = result {
+            if let BringUpError::NotReady { node, .. } = &error {
+                held.set_node(node, NodeState::Failed, None);
+                let console = tokio::fs::read(held.console(node)).await.unwrap_or_default();
+                let lines = last_lines(&console, QUOTED_LINES);
+                let title = match lines.len() {
+                    0 => "its serial console says nothing: does the image print to ttyS0?".to_owned(),
+                    count => format!("the last {count} lines of its serial console:"),
+                };
+                standing.progress.node(Level::Bad, node, title);
+                for line in lines {
+                    standing.progress.node(Level::Quote, node, line);
+                }
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+async fn one(
+    standing: &Standing,
+    planned: &PlannedNode,
+    accelerator: Accelerator,
+    image: &Prepared,
+) -> Result<(), BringUpError> {
+    let held = &standing.held;
+    let connection = standing.connection()?;
+    let name = planned.name();
+    let disks = disks(standing, planned, image).await?;
+    let spec = spec(standing, planned, accelerator, disks)?;
+    let stopped = standing.stopped(name);
+    connection.run(move |connection: &Connection| connection.start_domain(&spec)).await?;
+    standing.progress.node(Level::Info, name, format!("powered on, {}", planned.address()));
+    let limit = match planned.node.ready.timeout {
+        Timeout::Given(limit) => limit,
+        Timeout::Default if accelerator == Accelerator::Tcg => DEFAULT_LIMIT * TCG_FACTOR,
+        Timeout::Default => DEFAULT_LIMIT,
+    };
+    let took = until_ready(planned, &standing.ssh, limit, stopped, &standing.progress)
+        .await
+        .map_err(|why| BringUpError::NotReady { node: name.clone(), why })?;
+    held.set_node(name, NodeState::Ready, Some(took.as_secs_f64()));
+    standing.progress.node(Level::Good, name, format!("ready after {:.1} s", took.as_secs_f64()));
+    Ok(())
+}
+
+async fn disks(
+    standing: &Standing,
+    planned: &PlannedNode,
+    image: &Prepared,
+) -> Result<(Vec<Disk>, Option<std::path::PathBuf>), BringUpError> {
+    let held = &standing.held;
+    let name = planned.name();
+    let place = held.order.directory.join("disks");
+    let root = place.join(format!("{name}.qcow2"));
+    image::overlay(image, &root, planned.node.disk).await?;
+    let mut disks = vec![disk(&root, DiskFormat::Qcow2, DiskRole::Root)?];
+    for (number, extra) in planned.node.extra_disks.iter().enumerate() {
+        let path = place.join(format!("{name}-{}.raw", number + 1));
+        image::blank(&path, extra.size).await?;
+        let mut blank = disk(&path, DiskFormat::Raw, DiskRole::Extra)?;
+        blank.serial = Some(extra.serial.clone());
+        disks.push(blank);
+    }
+    let seeds = held.order.directory.join("seeds");
+    let (work, node) = (held.clone(), planned.clone());
+    let seed = blocking(move || {
+        let key = work.host_keys.get(node.name()).ok_or(BringUpError::Broken("the choice of a host key"))?;
+        first_boot::write(&node, &work.order.plan, &work.keys, key, &seeds)
+            .map_err(|error| BringUpError::FirstBoot(node.name().clone(), error))
+    })
+    .await??;
+    match seed {
+        Seed::Cidata(path) => {
+            disks.push(disk(&path, DiskFormat::Raw, DiskRole::Seed)?);
+            Ok((disks, None))
+        }
+        Seed::FwCfg(path) => Ok((disks, Some(path))),
+    }
+}
+
+fn disk(path: &Path, format: DiskFormat, role: DiskRole) -> Result<Disk, BringUpError> {
+    Ok(Disk { path: file(path)?, format, serial: None, role })
+}
+
+fn file(path: &Path) -> Result<crate::hypervisor::FilePath, BringUpError> {
+    Ok(path.try_into().map_err(crate::hypervisor::HypervisorError::from)?)
+}
+
+fn spec(
+    standing: &Standing,
+    planned: &PlannedNode,
+    accelerator: Accelerator,
+    (disks, ignition): (Vec<Disk>, Option<std::path::PathBuf>),
+) -> Result<DomainSpec, BringUpError> {
+    let held = &standing.held;
+    let plan = &held.order.plan;
+    let nics = planned.nics.iter().map(|nic| {
+        let network = plan.networks.iter().find(|network| network.name == nic.network);
+        DomainNic {
+            network: ObjectName::new(&plan.cluster, &nic.network),
+            mac: nic.mac,
+            mtu: network.map_or(1500, |network| network.mtu),
+        }
+    });
+    Ok(DomainSpec {
+        name: ObjectName::new(&plan.cluster, planned.name()),
+        uuid: planned.uuid,
+        title: Text::new(format!("{} of {}", planned.name(), plan.cluster)),
+        accelerator,
+        cpus: planned.node.cpus,
+        memory: planned.node.memory,
+        disks,
+        nics: nics.collect(),
+        ignition: ignition.as_deref().map(file).transpose()?,
+        console_log: file(&held.console(planned.name()))?,
+    })
+}

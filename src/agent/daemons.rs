@@ -1,0 +1,214 @@
+//! virtlogd and libvirtd as children of the agent: their configuration, their start, their death.
+//!
+//! They see directories of the cluster's own in place of the container's `/etc/libvirt`, `/var/lib/libvirt` and so on
+//! (bind mounts in the agent's mount namespace), so that nothing of a cluster is left in the container and a read-only
+//! root file system will do.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use super::launch::tail;
+use crate::fault::Fault;
+
+/// The directories that libvirt's daemons use, and what stands in for each.
+const OWN: [(&str, &str); 5] = [
+    ("etc", "/etc/libvirt"),
+    ("run", "/run/libvirt"),
+    ("lib", "/var/lib/libvirt"),
+    ("log", "/var/log/libvirt"),
+    ("cache", "/var/cache/libvirt"),
+];
+
+/// Only root of this container reaches the socket (mode 0700), so that no polkit is needed; nothing listens on TCP.
+const LIBVIRTD: &str = r#"unix_sock_group = "root"
+unix_sock_rw_perms = "0700"
+unix_sock_ro_perms = "0700"
+unix_sock_admin_perms = "0700"
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+min_workers = 5
+max_workers = 40
+log_level = 3
+"#;
+
+/// QEMU runs as root of the container: images are used in place, whatever their owner and mode. Its seccomp sandbox is on.
+/// No cgroup controllers: the container's tree is not libvirt's to arrange (KubeVirt's cure, kubevirt#8233). No mount
+/// namespace a guest: the device nodes were made by the agent, in this very namespace.
+const QEMU: &str = r#"user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+security_default_confined = 0
+cgroup_controllers = [ ]
+namespaces = [ ]
+seccomp_sandbox = 1
+stdio_handler = "logd"
+max_core = 0
+"#;
+
+/// A console that prints without end must not fill the worker's disk: 16 MiB a file, three old ones.
+const VIRTLOGD: &str = "max_size = 16777216\nmax_backups = 3\n";
+
+/// A daemon that did not start, or died.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// A file or mount that it needs could not be made.
+    #[error("{}: cannot be prepared for libvirtd", path.display())]
+    Prepare {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its program could not be started.
+    #[error("{name} could not be started")]
+    Start {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It did not open its socket.
+    #[error("{name} did not open {socket} within {seconds} s; the end of its log:\n{said}")]
+    Silent {
+        /// Which.
+        name: &'static str,
+        /// Its socket.
+        socket: &'static str,
+        /// How long was waited.
+        seconds: u64,
+        /// The end of its log.
+        said: String,
+    },
+    /// It ended while it was needed.
+    #[error("{name} died ({status}){}", if said.is_empty() { String::new() } else { format!("; the end of its log:\n{said}") })]
+    Died {
+        /// Which.
+        name: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of its log.
+        said: String,
+    },
+}
+
+impl Fault for DaemonError {
+    fn help(&self) -> Option<String> {
+        Some(match self {
+            Self::Prepare { .. } => {
+                "the container needs CAP_SYS_ADMIN and a writable disk: `privileged: true` on the resource type, or --privileged".to_owned()
+            }
+            Self::Start { .. } => "use the image as it was built: it holds libvirtd and virtlogd".to_owned(),
+            Self::Silent { .. } => "run `nodectl doctor` in the same container: it names what libvirtd is refused".to_owned(),
+            Self::Died { .. } => {
+                "it was killed from outside or crashed: see the worker's kernel log; `nodectl doctor` tries a start by itself".to_owned()
+            }
+        })
+    }
+}
+
+/// How long a daemon may take to open its socket. A busy worker under emulation needs some; a broken one is told at once
+/// by its exit.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// The running daemons. Their deaths are told on the channel that [`start`] was given.
+#[derive(Debug)]
+pub struct Daemons {
+    /// So that the deaths of those that are stopped on purpose are not told.
+    watchers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Daemons {
+    /// Stops listening for deaths, before everything is killed on purpose.
+    pub fn expect_death(&self) {
+        for watcher in &self.watchers {
+            watcher.abort();
+        }
+    }
+}
+
+/// Lays out directories and configuration below `directory`, mounts them where libvirt looks, and starts virtlogd and
+/// libvirtd. Returns once libvirtd's socket takes connections.
+pub async fn start(directory: &Path, deaths: mpsc::UnboundedSender<DaemonError>) -> Result<Daemons, DaemonError> {
+    prepare(directory)?;
+    let mut watchers = Vec::new();
+    for (name, socket) in [("virtlogd", "/run/libvirt/virtlogd-sock"), ("libvirtd", "/run/libvirt/libvirt-sock")] {
+        let log = directory.join(format!("{name}.log"));
+        let mut child = spawn(name, &log)?;
+        wait_for_socket(name, socket, &log, &mut child).await?;
+        let deaths = deaths.clone();
+        watchers.push(tokio::spawn(async move {
+            if let Ok(status) = child.wait().await {
+                let _ = deaths.send(DaemonError::Died { name, status, said: tail(&log, 5) });
+            }
+        }));
+    }
+    Ok(Daemons { watchers })
+}
+
+fn prepare(directory: &Path) -> Result<(), DaemonError> {
+    let private = |path: &Path| {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| DaemonError::Prepare { path: path.to_owned(), source })
+    };
+    let root = directory.join("libvirt");
+    for (own, seen) in OWN {
+        private(&root.join(own))?;
+        private(Path::new(seen))?;
+        rustix::mount::mount_bind(root.join(own), seen)
+            .map_err(|errno| DaemonError::Prepare { path: seen.into(), source: errno.into() })?;
+    }
+    for (file, text) in [("libvirtd.conf", LIBVIRTD), ("qemu.conf", QEMU), ("virtlogd.conf", VIRTLOGD)] {
+        let path = root.join("etc").join(file);
+        std::fs::write(&path, text).map_err(|source| DaemonError::Prepare { path, source })?;
+    }
+    Ok(())
+}
+
+fn spawn(name: &'static str, log: &Path) -> Result<Child, DaemonError> {
+    let start = |source| DaemonError::Start { name, source };
+    let file: File = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(start)?;
+    Command::new(format!("/usr/sbin/{name}"))
+        .arg("--config")
+        .arg(format!("/etc/libvirt/{name}.conf"))
+        .arg("--pid-file")
+        .arg(format!("/run/libvirt/{name}.pid"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(file.try_clone().map_err(start)?))
+        .stderr(Stdio::from(file))
+        .spawn()
+        .map_err(start)
+}
+
+async fn wait_for_socket(
+    name: &'static str,
+    socket: &'static str,
+    log: &Path,
+    child: &mut Child,
+) -> Result<(), DaemonError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        if tokio::net::UnixStream::connect(socket).await.is_ok() {
+            return Ok(());
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(DaemonError::Died { name, status, said: tail(log, 8) });
+        }
+        if begun.elapsed() > START_LIMIT {
+            let seconds = START_LIMIT.as_secs();
+            return Err(DaemonError::Silent { name, socket, seconds, said: tail(log, 8) });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,98 @@
+//! The agent's own way into its nodes: OpenSSH's client as a subprocess, with the cluster's keys and nothing else.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::topology::plan::PlannedNode;
+
+/// The files that the client needs: the login key and the nodes' host keys.
+#[derive(Clone, Debug)]
+pub struct Ssh {
+    key: PathBuf,
+    known_hosts: PathBuf,
+    control: PathBuf,
+}
+
+impl Ssh {
+    /// Writes the files (0600) into `directory`. `hosts` is each node's name and public host key. `run` is a directory
+    /// with a short path, since that of a Unix socket has 107 characters at the most.
+    pub fn new<'a>(
+        directory: &Path,
+        run: &Path,
+        login_key: &str,
+        hosts: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> io::Result<Self> {
+        let key = directory.join("id_ed25519");
+        let known_hosts = directory.join("known_hosts");
+        let lines: String = hosts.map(|(name, key)| format!("{name} {key}\n")).collect();
+        for (path, text) in [(&key, login_key), (&known_hosts, lines.as_str())] {
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .open(path)?;
+            io::Write::write_all(&mut file, text.as_bytes())?;
+        }
+        Ok(Self { key, known_hosts, control: run.join("s%C") })
+    }
+
+    /// Runs a command line in the login shell of a node. The time limit covers all of it.
+    ///
+    /// # Errors
+    /// `TimedOut` when the limit passed; else what refused the start of the client. That ssh itself failed shows as exit
+    /// status 255 with its words on stderr.
+    pub async fn run(&self, node: &PlannedNode, command: &str, limit: Duration) -> io::Result<Output> {
+        let child = self
+            .command(node.name().as_str(), node.node.ssh_user.as_str(), node.address())
+            .arg("--")
+            .arg(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        match tokio::time::timeout(limit, child.wait_with_output()).await {
+            Ok(output) => output,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within the time limit")),
+        }
+    }
+
+    fn command(&self, name: &str, user: &str, address: Ipv4Addr) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(["-F", "/dev/null", "-T", "-i"]).arg(&self.key);
+        let known = format!("UserKnownHostsFile=\"{}\"", self.known_hosts.display());
+        let control = format!("ControlPath={}", self.control.display());
+        let alias = format!("HostKeyAlias={name}");
+        let user = format!("User={user}");
+        for option in [
+            "BatchMode=yes",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            "PreferredAuthentications=publickey",
+            "StrictHostKeyChecking=yes",
+            "GlobalKnownHostsFile=/dev/null",
+            "ConnectTimeout=10",
+            "ServerAliveInterval=5",
+            "ServerAliveCountMax=6",
+            // One key exchange a node: under emulation each costs the guest a second or more.
+            "ControlMaster=auto",
+            "ControlPersist=30",
+            "LogLevel=ERROR",
+            known.as_str(),
+            control.as_str(),
+            alias.as_str(),
+            user.as_str(),
+        ] {
+            command.args(["-o", option]);
+        }
+        command.arg(address.to_string());
+        command
+    }
+}

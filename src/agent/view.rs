@@ -1,0 +1,247 @@
+//! What the agent knows of its cluster while it lives, and how that is told to callers.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::api::types::{
+    Cluster, ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, Proxy, Secret, Versions,
+};
+use super::order::{NodeSummary, Order, Summary};
+use crate::first_boot::keys::{ClusterKeys, HostKey};
+use crate::topology::model::{Accelerator, ImageSource};
+use crate::topology::name::Name;
+
+/// One cluster, shared by everything that works on it.
+#[derive(Debug)]
+pub struct Held {
+    /// What was ordered.
+    pub order: Order,
+    /// When the order came.
+    pub started: Instant,
+    /// The same on the wall clock: seconds since the Unix epoch.
+    pub created_at: u64,
+    /// The login key.
+    pub keys: ClusterKeys,
+    /// Each node's host key.
+    pub host_keys: BTreeMap<Name, HostKey>,
+    /// The proxy's password.
+    pub proxy_password: String,
+    /// What is known once it has been found out.
+    pub found: Found,
+    /// Where the cluster is in its life.
+    pub state: watch::Sender<ClusterState>,
+    nodes: Mutex<BTreeMap<Name, Live>>,
+    collected: Mutex<BTreeMap<Name, CollectedFile>>,
+}
+
+/// What is found out on the way, each once.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Which accelerator is used.
+    pub accelerator: OnceLock<Accelerator>,
+    /// Of this program, libvirt and QEMU.
+    pub versions: OnceLock<Versions>,
+    /// Where the API listens, and the fingerprint of its certificate.
+    pub endpoint: OnceLock<(SocketAddrV4, String)>,
+    /// Where the proxy listens.
+    pub proxy: OnceLock<SocketAddrV4>,
+    /// Each node's forwards.
+    pub forwards: OnceLock<BTreeMap<Name, BTreeMap<u16, u16>>>,
+    /// Seconds from the order to the last node's readiness.
+    pub ready_seconds: OnceLock<f64>,
+    /// Seconds since the Unix epoch: when the cluster goes at the latest.
+    pub expires_at: OnceLock<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Live {
+    state: NodeState,
+    ready_seconds: Option<f64>,
+}
+
+impl Held {
+    /// A cluster of which nothing is up yet.
+    pub fn new(
+        order: Order,
+        keys: ClusterKeys,
+        host_keys: BTreeMap<Name, HostKey>,
+        proxy_password: String,
+    ) -> Self {
+        let nodes = order
+            .plan
+            .nodes
+            .iter()
+            .map(|node| (node.name().clone(), Live { state: NodeState::Booting, ready_seconds: None }))
+            .collect();
+        Self {
+            order,
+            started: Instant::now(),
+            created_at: now(),
+            keys,
+            host_keys,
+            proxy_password,
+            found: Found::default(),
+            state: watch::Sender::new(ClusterState::Starting),
+            nodes: Mutex::new(nodes),
+            collected: Mutex::default(),
+        }
+    }
+
+    /// Notes what a node is doing.
+    pub fn set_node(&self, name: &Name, state: NodeState, ready_seconds: Option<f64>) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = nodes.get_mut(name) {
+            live.state = state;
+            live.ready_seconds = ready_seconds.or(live.ready_seconds);
+        }
+    }
+
+    /// Notes that no machine runs any more.
+    pub fn all_off(&self) {
+        for live in self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            live.state = NodeState::Off;
+        }
+    }
+
+    /// Keeps a file that was copied from a node.
+    pub fn collect(&self, name: Name, file: CollectedFile) {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner).insert(name, file);
+    }
+
+    /// Where a node's console is written.
+    pub fn console(&self, node: &Name) -> PathBuf {
+        self.order.directory.join("consoles").join(format!("{node}.log"))
+    }
+
+    fn live(&self, name: &Name) -> Live {
+        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.get(name).copied().unwrap_or(Live { state: NodeState::Off, ready_seconds: None })
+    }
+
+    fn endpoint(&self) -> SocketAddrV4 {
+        self.found.endpoint.get().map_or(SocketAddrV4::new(self.order.listen, 0), |(address, _)| *address)
+    }
+
+    fn accelerator(&self) -> Accelerator {
+        self.found.accelerator.get().copied().unwrap_or(Accelerator::Tcg)
+    }
+
+    fn versions(&self) -> Versions {
+        self.found.versions.get().cloned().unwrap_or_else(|| Versions {
+            resource: env!("CARGO_PKG_VERSION").to_owned(),
+            libvirt: "unknown".to_owned(),
+            qemu: "unknown".to_owned(),
+        })
+    }
+
+    fn expires_at(&self) -> u64 {
+        // Until the commit the lifetime has not begun.
+        self.found.expires_at.get().copied().unwrap_or(self.created_at + self.order.lifetime)
+    }
+
+    /// Everything that a caller with the token may know.
+    pub fn cluster(&self) -> Cluster {
+        let forwards = self.found.forwards.get();
+        let nodes = self.order.plan.nodes.iter().map(|planned| {
+            let live = self.live(planned.name());
+            let prefix = |network: &Name| {
+                let found = self.order.plan.networks.iter().find(|candidate| candidate.name == *network);
+                found.map_or(24, |network| network.subnet.prefix_len())
+            };
+            NodeInfo {
+                name: planned.name().clone(),
+                role: planned.node.role.clone(),
+                state: live.state,
+                ssh_user: planned.node.ssh_user.clone(),
+                host_key: self.host_keys.get(planned.name()).map(|key| key.public.clone()).unwrap_or_default(),
+                addresses: planned
+                    .nics
+                    .iter()
+                    .map(|nic| NodeAddress {
+                        network: nic.network.clone(),
+                        address: nic.address,
+                        prefix: prefix(&nic.network),
+                        mac: nic.mac.to_string(),
+                    })
+                    .collect(),
+                forwards: forwards.and_then(|all| all.get(planned.name())).cloned().unwrap_or_default(),
+                ready_seconds: live.ready_seconds,
+            }
+        });
+        Cluster {
+            cluster: self.order.plan.cluster.clone(),
+            state: self.state.borrow().clone(),
+            endpoint: self.endpoint(),
+            accelerator: self.accelerator(),
+            created_at: self.created_at,
+            expires_at: self.expires_at(),
+            ready_seconds: self.found.ready_seconds.get().copied(),
+            versions: self.versions(),
+            login_key: Secret(self.keys.login_private.clone()),
+            proxy: Proxy {
+                address: self.found.proxy.get().copied().unwrap_or(SocketAddrV4::new(self.order.listen, 0)),
+                username: "nodes".to_owned(),
+                password: Secret(self.proxy_password.clone()),
+            },
+            nodes: nodes.collect(),
+            collected: self.collected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// What is said of the cluster to everyone who sees the build: no secret in it.
+    pub fn summary(&self) -> Summary {
+        let plan = &self.order.plan;
+        let mut images: Vec<String> = plan.nodes.iter().map(|node| image_name(&node.node.image)).collect();
+        images.sort();
+        images.dedup();
+        let nodes = plan.nodes.iter().map(|planned| NodeSummary {
+            name: planned.name().clone(),
+            address: planned.address(),
+            ssh_port: self
+                .found
+                .forwards
+                .get()
+                .and_then(|all| all.get(planned.name())?.get(&22).copied())
+                .unwrap_or_default(),
+            cpus: planned.node.cpus,
+            memory: planned.node.memory,
+            ready_seconds: self.live(planned.name()).ready_seconds,
+        });
+        Summary {
+            cluster: plan.cluster.clone(),
+            endpoint: self.endpoint(),
+            fingerprint: self.found.endpoint.get().map(|(_, fingerprint)| fingerprint.clone()).unwrap_or_default(),
+            accelerator: self.accelerator(),
+            versions: self.versions(),
+            expires_at: self.expires_at(),
+            ready_seconds: self.found.ready_seconds.get().copied().unwrap_or(self.started.elapsed().as_secs_f64()),
+            images,
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+/// As a person would name it: the path within the step's inputs is known to whoever wrote the pipeline by its last parts.
+fn image_name(image: &ImageSource) -> String {
+    match image {
+        ImageSource::File(path) | ImageSource::Box(path) => {
+            let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+            parts[parts.len().saturating_sub(2)..].join("/")
+        }
+        ImageSource::Url { url, .. } => {
+            // No user, password or query: a signed URL is a secret, and metadata is shown to everyone.
+            let host = url.host_str().unwrap_or_default();
+            format!("{}://{host}{}", url.scheme(), url.path())
+        }
+    }
+}
+
+/// Seconds since the Unix epoch.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}

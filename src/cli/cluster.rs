@@ -1,0 +1,58 @@
+//! Which cluster a command is about, and the way to it.
+
+use std::path::PathBuf;
+
+use crate::access;
+use crate::agent::api::client::{Client, ClientError};
+use crate::agent::state::{Found, Run};
+use crate::fault::Fault;
+
+/// Names the cluster: the folder that a get (or `nodectl run`) wrote, or else the agent of this very container.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Folder with a cluster's files, as a get writes it. Without it: the cluster of this container.
+    #[arg(long, value_name = "DIR", env = "NODES_DIR")]
+    nodes_dir: Option<PathBuf>,
+}
+
+/// No cluster to speak of.
+#[derive(Debug, thiserror::Error)]
+pub enum WhichError {
+    /// Nothing here.
+    #[error("there is no cluster in this container, and NODES_DIR is not set")]
+    None,
+    /// There was one.
+    #[error("the cluster {0} of this container is gone: its agent died (killed, or out of memory) and everything with it")]
+    Dead(String),
+    /// The record cannot be read.
+    #[error("{}: cannot be read", .0.display())]
+    Run(PathBuf, #[source] std::io::Error),
+}
+
+impl Fault for WhichError {
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::None => Some("run this in the put's container (`fly hijack`), under `nodectl run -- …`, or with --nodes-dir pointing at the artifact of a get".to_owned()),
+            Self::Dead(_) => Some("its logs and consoles are under /scratch/libvirt-resource/clusters or /var/lib/libvirt-resource/clusters".to_owned()),
+            Self::Run(..) => Some("run this as root of the container".to_owned()),
+        }
+    }
+}
+
+impl Which {
+    /// A client of the cluster's agent.
+    pub fn client(&self) -> Result<Client, Box<dyn Fault>> {
+        if let Some(directory) = &self.nodes_dir {
+            let named = access::read(directory).map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+            let client = Client::tls(named.endpoint, &named.fingerprint, &named.token);
+            return client.map_err(|error: ClientError| Box::new(error) as _);
+        }
+        let run = Run::default();
+        match run.find() {
+            Ok(Found::Living(_)) => Ok(Client::unix(&run.socket())),
+            Ok(Found::Dead(record)) => Err(Box::new(WhichError::Dead(record.cluster.to_string()))),
+            Ok(Found::Nothing) => Err(Box::new(WhichError::None)),
+            Err(error) => Err(Box::new(WhichError::Run(run.directory().to_owned(), error))),
+        }
+    }
+}

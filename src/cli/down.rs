@@ -1,0 +1,20 @@
+//! `nodectl down`.
+
+use std::process::ExitCode;
+
+use super::cluster::Which;
+use crate::fault::Fault;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Removes the cluster; returns when nothing of it runs any more.
+pub async fn down(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
+    let client = args.which.client()?;
+    client.destroy().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    Ok(ExitCode::SUCCESS)
+}

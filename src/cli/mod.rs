@@ -1,0 +1,113 @@
+//! `nodectl`, for people and tasks: its commands, one a file.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::agent::launch::isolate::{self, Stage};
+use crate::fault::Fault;
+
+pub mod cluster;
+pub mod console;
+pub mod doctor;
+pub mod down;
+pub mod list;
+pub mod run;
+pub mod ssh;
+
+/// Exit codes of our own; `run` and `ssh` otherwise give that of the command that they ran.
+pub mod exit {
+    /// What was asked for failed.
+    pub const FAILED: u8 = 1;
+    /// The command line is wrong (clap's own).
+    pub const USAGE: u8 = 2;
+    /// The nodes did not get ready, so that the command was never run (EX_UNAVAILABLE of sysexits.h, which hardly a
+    /// test program uses).
+    pub const NOT_READY: u8 = 69;
+    /// The command was not found; as a shell has it.
+    pub const NOT_FOUND: u8 = 127;
+    /// Told to stop: 128 and the signal's number, as a shell has it (SIGTERM).
+    pub const INTERRUPTED: u8 = 143;
+}
+
+/// Boots virtual machines that stand in for bare-metal nodes, and reaches those that a put has booted.
+#[derive(Debug, Parser)]
+#[command(name = "nodectl", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Boot a cluster, run a command with it, and remove it.
+    Run(run::Args),
+    /// List the nodes of the cluster.
+    List(list::Args),
+    /// Log in to a node, or run a command there.
+    Ssh(ssh::Args),
+    /// Show what a node has printed on its serial console.
+    Console(console::Args),
+    /// Remove the cluster of this container.
+    Down(down::Args),
+    /// Check what this container can and cannot do, and what would cure it.
+    Doctor(doctor::Args),
+    /// Print the JSON Schema of a topology file.
+    Schema,
+    /// The process that holds a cluster; started by out and nodectl.
+    #[command(hide = true)]
+    Agent {
+        /// Which of its three stages.
+        stage: Stage,
+    },
+}
+
+/// Runs one command and gives its exit code.
+///
+/// # Errors
+/// What the command says went wrong, to be printed.
+pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
+    match cli.command {
+        Command::Agent { stage: Stage::Launch } => {
+            // The launcher reads this from the agent's log.
+            isolate::launch().map(|()| ExitCode::SUCCESS).map_err(|error| Box::new(IoFault(error)) as _)
+        }
+        Command::Agent { stage: Stage::Init } => {
+            isolate::init().map_err(|error| Box::new(IoFault(error)) as _)
+        }
+        Command::Agent { stage: Stage::Serve } => Ok(crate::agent::serve::main()),
+        Command::Schema => {
+            print(&format!("{:#}\n", crate::topology::schema()));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run(args) => block_on(run::run(args)),
+        Command::List(args) => block_on(list::list(args)),
+        Command::Ssh(args) => block_on(ssh::ssh(args)),
+        Command::Console(args) => block_on(console::console(args)),
+        Command::Down(args) => block_on(down::down(args)),
+        Command::Doctor(args) => block_on(doctor::doctor(args)),
+    }
+}
+
+/// An error of the system with nothing to add.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct IoFault(pub std::io::Error);
+
+impl Fault for IoFault {}
+
+fn block_on(
+    command: impl Future<Output = Result<ExitCode, Box<dyn Fault>>>,
+) -> Result<ExitCode, Box<dyn Fault>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Box::new(IoFault(error)) as Box<dyn Fault>)?;
+    let result = runtime.block_on(command);
+    // A thread that still reads stdin or waits for a name server is not waited for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Writes to stdout; a reader that has gone away (`nodectl list | head -1`) is no error.
+pub fn print(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes());
+}

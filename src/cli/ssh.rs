@@ -1,0 +1,62 @@
+//! `nodectl ssh`.
+
+use std::process::ExitCode;
+
+use super::cluster::Which;
+use super::{IoFault, exit};
+use crate::access;
+use crate::access::ApiAccess;
+use crate::fault::Fault;
+use crate::topology::name::Name;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The node.
+    node: Name,
+    /// What to run there; a login shell without it.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// No such node.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster has no node {node}: its nodes are {}", nodes.join(", "))]
+struct UnknownNode {
+    node: String,
+    nodes: Vec<String>,
+}
+
+impl Fault for UnknownNode {
+    fn help(&self) -> Option<String> {
+        let near = self.nodes.iter().max_by(|one, other| {
+            strsim::jaro_winkler(one, &self.node).total_cmp(&strsim::jaro_winkler(other, &self.node))
+        })?;
+        Some(format!("did you mean {near}?"))
+    }
+}
+
+/// Runs ssh, and gives its exit code: that of the command, or 255 where the connection failed.
+pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
+    let client = args.which.client()?;
+    let cluster = client.cluster().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    if !cluster.nodes.iter().any(|node| node.name == args.node) {
+        let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
+        return Err(Box::new(UnknownNode { node: args.node.to_string(), nodes }));
+    }
+    let io = |error| Box::new(IoFault(error)) as Box<dyn Fault>;
+    let folder = tempfile::tempdir().map_err(io)?;
+    access::write(folder.path(), &cluster, &ApiAccess::of_socket(), &Default::default())
+        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    // Ctrl-C is for the program on the node; ssh carries it there.
+    let _ignored = tokio::signal::ctrl_c();
+    let status = tokio::process::Command::new(folder.path().join("ssh"))
+        .arg(args.node.as_str())
+        .args(&args.command)
+        .status()
+        .await
+        .map_err(io)?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::INTERRUPTED)))
+}
