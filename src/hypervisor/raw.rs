@@ -78,20 +78,19 @@ pub(super) fn watch_domains(connect: &Connect, subject: Subject, sink: EventSink
     // A box in a box: a trait object's pointer is two words wide, libvirt's opaque one.
     let opaque = Box::into_raw(Box::new(sink)).cast::<c_void>();
     let (id, callback) = match subject {
-        // SAFETY (of the four transmutes): libvirt calls the callback of an event id with that id's own signature,
-        // which is the one given; its C API asks for this cast (VIR_DOMAIN_EVENT_CALLBACK).
-        Subject::Lifecycle => (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, unsafe {
-            std::mem::transmute::<Lifecycle, Generic>(on_lifecycle as Lifecycle)
-        }),
+        Subject::Lifecycle => (
+            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+            generic(on_lifecycle as Lifecycle),
+        ),
         Subject::Reboot => (sys::VIR_DOMAIN_EVENT_ID_REBOOT, on_reboot as Generic),
-        // SAFETY: see above.
-        Subject::IoError => (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, unsafe {
-            std::mem::transmute::<IoError, Generic>(on_io_error as IoError)
-        }),
-        // SAFETY: see above.
-        Subject::GuestAgent => (sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, unsafe {
-            std::mem::transmute::<GuestAgent, Generic>(on_guest_agent as GuestAgent)
-        }),
+        Subject::IoError => (
+            sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON,
+            generic(on_io_error as IoError),
+        ),
+        Subject::GuestAgent => (
+            sys::VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE,
+            generic(on_guest_agent as GuestAgent),
+        ),
     };
     // SAFETY: the connection is alive for the length of the call; `opaque` is the box that the callbacks expect, and
     // belongs to libvirt from here on, which gives it back through `free_event_sink`.
@@ -211,6 +210,14 @@ type IoError = unsafe extern "C" fn(
     *mut c_void,
 );
 type GuestAgent = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void);
+
+/// A callback's pointer as libvirt's C API takes it (`VIR_DOMAIN_EVENT_CALLBACK`), whatever its own signature.
+fn generic<F: Copy>(callback: F) -> Generic {
+    const { assert!(size_of::<F>() == size_of::<Generic>()) };
+    // SAFETY: function pointers all have one representation; to make one is sound, to call it with another signature
+    // would not be: libvirt calls the callback of an event id with that id's own, which `watch_domains` pairs.
+    unsafe { std::mem::transmute_copy::<F, Generic>(&callback) }
+}
 
 /// # Safety
 /// To be called by libvirt alone, with a valid domain and the box of [`watch_domains`].
