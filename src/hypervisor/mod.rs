@@ -1,1 +1,27 @@
 //! The only room that speaks to libvirt: connection, domain and network XML, events.
+//!
+//! - [`Connection`] is a handle that may be cloned and shared between threads. **Its calls block**: async callers go
+//!   through [`Connection::run`].
+//! - [`DomainSpec`] and [`network_xml`] say what is to be made, in types that can hold nothing XML or libvirt would choke
+//!   on; every definition is checked against libvirt's own schema when it is created.
+//! - [`Events`] tells what becomes of domains, [`Connection::closed`] when libvirtd is gone.
+//!
+//! All domains and networks are transient: libvirt forgets them the moment they stop.
+//!
+//! The project's only unsafe code is in `raw.rs`.
+
+mod connection;
+mod domain;
+mod elements;
+mod error;
+mod events;
+mod network;
+mod raw;
+mod text;
+
+pub use connection::{Connection, Domain, DomainState, Lease, Versions};
+pub use domain::{Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, domain_xml};
+pub use error::{Action, HypervisorError, LibvirtError, Thing};
+pub use events::{CloseReason, DomainEvent, EventKind, Events, StopReason, SuspendReason};
+pub use network::{dns_domain, network_xml};
+pub use text::{BadPath, FilePath, ObjectName, Text};
