@@ -9,15 +9,19 @@ use std::collections::BTreeMap;
 use super::api::types::Versions;
 use super::daemons::{self, DaemonError};
 use super::host::accelerator::{self, AcceleratorError};
-use super::host::admission::{self, AdmissionError};
-use super::host::{self, HostError};
+use super::host::admission::{self, AdmissionError, Need};
+use super::host::limits::{self, LimitsError};
+use super::host::{self, HostError, leftovers};
+use super::order::Order;
 use super::wait::NotReady;
 use crate::fault::Fault;
 use crate::first_boot::FirstBootError;
 use crate::hypervisor::{Connection, Events, HypervisorError};
 use crate::image::{self, ImageError, Prepared};
-use crate::topology::model::ImageSource;
+use crate::progress::Progress;
+use crate::topology::model::{Accelerator, ImageSource};
 use crate::topology::name::Name;
+use crate::units::ByteSize;
 
 pub use self::standing::Standing;
 
@@ -27,6 +31,9 @@ pub enum BringUpError {
     /// The container cannot hold it.
     #[error(transparent)]
     Host(#[from] HostError),
+    /// What is free could not be read.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// It asks for more than there is.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
@@ -80,6 +87,7 @@ impl Fault for BringUpError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Host(error) => error.help(),
+            Self::Limits(error) => error.help(),
             Self::Admission(error) => error.help(),
             Self::Accelerator(error) => error.help(),
             Self::Image(error) => error.help(),
@@ -105,12 +113,12 @@ impl Fault for BringUpError {
 pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     let held = standing.held.clone();
     let (order, progress) = (&held.order, standing.progress.clone());
-    host::prepare(&progress).await?;
     let images_directory = order.images.clone();
-    admission::check(&order.plan, &order.directory)?;
+    prepare_host(&progress).await?;
     standing.listen().await?;
     let accelerator = async {
         let verdict = accelerator::probe(order.accelerator, &progress).await?;
+        admit(order, verdict.accelerator)?;
         Ok::<_, BringUpError>(verdict.accelerator)
     };
     let images = async {
@@ -155,6 +163,36 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());
     Ok(())
 }
+
+/// Devices, mounts and settings that libvirtd needs, and no trace of a cluster before this one.
+async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
+    host::prepare(progress)?;
+    let cleared = leftovers::clear().await;
+    if !cleared.removed.is_empty() {
+        progress.info(format!("removed what an earlier cluster left: {}", cleared.removed.join(", ")));
+    }
+    for failed in cleared.failed {
+        progress.warn(format!("an earlier cluster left what cannot be removed: {failed}"));
+    }
+    Ok(())
+}
+
+/// Before anything is unpacked: whether the nodes fit into what is free.
+fn admit(order: &Order, accelerator: Accelerator) -> Result<(), BringUpError> {
+    let nodes = &order.plan.nodes;
+    let memory = nodes.iter().map(|node| node.node.memory.bytes()).fold(0, u64::saturating_add);
+    let need = Need {
+        nodes: nodes.len(),
+        memory: ByteSize(memory),
+        disk: ByteSize(nodes.len() as u64 * DISK_A_NODE.bytes()),
+        disks: order.directory.clone(),
+    };
+    admission::check(&need, accelerator, &limits::room(&order.directory)?)?;
+    Ok(())
+}
+
+/// What a node writes while it boots: logs, keys, grown file system. Disks are sparse, so their sizes say nothing.
+const DISK_A_NODE: ByteSize = ByteSize::mib(64);
 
 fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
