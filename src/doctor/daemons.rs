@@ -22,6 +22,9 @@ const FOLDERS: [&str; 5] = [
 ];
 
 /// `$1` is the state folder, the rest are [`FOLDERS`].
+///
+/// The shell stays, as PID 1 that reaps: libvirtd questions a QEMU that has put itself into the background, and waits
+/// until it is gone for good. As PID 1 itself it would wait for a zombie of its own.
 const SCRIPT: &str = r#"
 set -e
 state=$1; shift
@@ -29,7 +32,8 @@ for folder; do mkdir -p "$state/$folder" "/$folder"; done
 cp "$state/libvirtd.conf" "$state/virtlogd.conf" "$state/etc/libvirt/"
 for folder; do mount --bind "$state/$folder" "/$folder"; done
 virtlogd --config /etc/libvirt/virtlogd.conf 2>"/var/log/libvirt/virtlogd" &
-exec libvirtd --config /etc/libvirt/libvirtd.conf
+libvirtd --config /etc/libvirt/libvirtd.conf &
+wait $!
 "#;
 
 const LIBVIRTD: &str = "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nlog_outputs = \"3:stderr\"\n";
@@ -144,7 +148,10 @@ impl Sandbox {
         let log = std::fs::read_to_string(log)
             .or_else(|_| std::fs::read_to_string(self.folder.path().join("errors")))
             .unwrap_or_default();
-        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| !line.trim().is_empty() && !line.contains(": info :"))
+            .collect();
         let evidence: Vec<String> = lines[lines.len().saturating_sub(EVIDENCE)..]
             .iter()
             .map(|line| (*line).to_owned())
@@ -160,7 +167,7 @@ fn cure(evidence: &[String]) -> &'static str {
     let said = |text| evidence.iter().any(|line| line.contains(text));
     if said("not permitted") || said("Permission denied") {
         "The container is not privileged: set `privileged: true` on the resource type (or run the task with `privileged: true`, docker with `--privileged`)."
-    } else if said("not found") || said("No such file") {
+    } else if said(": not found") || said("error while loading shared libraries") {
         "The image lacks a part of libvirt: use the image as it was built."
     } else {
         "The lines beside it are the daemon's own; docs/troubleshooting.md knows some of them."
