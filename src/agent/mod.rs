@@ -8,6 +8,7 @@ pub mod api;
 pub mod bring_up;
 pub mod daemons;
 pub mod hold;
+pub mod host;
 pub mod launch;
 pub mod order;
 pub mod serve;
