@@ -239,13 +239,15 @@ impl Connection {
 
     /// Creates a domain and starts it. Its QEMU runs when this returns.
     pub fn start_domain(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
-        let xml = domain_xml(spec)?;
+        self.start_domain_xml(&spec.name, &domain_xml(spec)?)
+    }
+
+    /// Creates a domain from a definition that somebody else wrote; `name` is for the error.
+    pub fn start_domain_xml(&self, name: &ObjectName, xml: &str) -> Result<(), HypervisorError> {
         self.connect()
-            .create_domain_xml(&xml, sys::VIR_DOMAIN_START_VALIDATE)
+            .create_domain_xml(xml, sys::VIR_DOMAIN_START_VALIDATE)
             .map(drop)
-            .map_err(|error| {
-                HypervisorError::refused(Action::Create, Thing::Domain(spec.name.to_string()), error)
-            })
+            .map_err(|error| HypervisorError::refused(Action::Create, Thing::Domain(name.to_string()), error))
     }
 
     /// Cuts a domain's power; its QEMU is gone when this returns. One that is gone already is no error.

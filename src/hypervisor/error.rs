@@ -166,6 +166,152 @@ impl HypervisorError {
 
 impl Fault for HypervisorError {
     fn help(&self) -> Option<String> {
-        None
+        match self {
+            Self::Bridge { .. } => Some("Use 1 to 15 letters, digits, '-', '_' or '.'.".to_owned()),
+            Self::Path(BadPath::Relative(_)) => Some("Give the path from the root on.".to_owned()),
+            Self::Path(BadPath::Unprintable(_)) => Some("Rename the file or its directory.".to_owned()),
+            Self::Interrupted { .. } => {
+                Some("This is a bug, or the process is ending. Look for a panic above.".to_owned())
+            }
+            _ => cure(&self.libvirt()?.message).map(str::to_owned),
+        }
     }
+}
+
+/// What cures the failures that are known, told by a part of libvirt's (or QEMU's, or the kernel's) own text.
+/// The first that matches is the answer: the narrow ones stand before the wide ones.
+const CURES: &[(&[&str], &str)] = &[
+    (
+        &["failed to connect socket", "unable to connect to server"],
+        "libvirtd does not run, or its socket is elsewhere. Look at libvirtd's log for why it ended.",
+    ),
+    (
+        &[
+            "end of file while reading data",
+            "client socket is closed",
+            "connection closed due to keepalive",
+        ],
+        "libvirtd ended while it worked. Its log says why; where the kernel killed it for want of memory, ask for fewer \
+         or smaller nodes.",
+    ),
+    (
+        &["is already in use by interface"],
+        "The container has an address or a route in that subnet. Choose another `subnet`, or leave it at `auto`.",
+    ),
+    (
+        &["address already in use", "failed to create listening socket"],
+        "Another DHCP or DNS server listens on that address in this container. Stop it, or choose another subnet.",
+    ),
+    (
+        &[
+            "file exists",
+            "already exists with uuid",
+            "domain is already active",
+            "is already in use by",
+        ],
+        "Something of the same name is left from before. Destroy the older cluster, or start a new container.",
+    ),
+    (
+        &["/dev/net/tun"],
+        "The container has no tun device, or may not use it. It must be privileged: set `privileged: true` on the \
+         resource type (or the task), or give docker run --privileged.",
+    ),
+    (
+        &[
+            "/dev/kvm",
+            "failed to initialize kvm",
+            "kvm is not available",
+            "invalid accelerator kvm",
+            "with domain type kvm",
+            "does not support virt type 'kvm'",
+            "virttype=kvm",
+        ],
+        "Hardware virtualisation is not to be had here. Start the worker with --containerd-allowed-device \"c 10:232 rwm\" \
+         on a machine with VT-x or AMD-V, or set `accelerator: tcg`. `nodectl doctor` tells which it is.",
+    ),
+    (
+        &[
+            "no supported firewall backend",
+            "failed to initialize a valid firewall backend",
+            "'nft'",
+            "/nft ",
+            "nftables",
+            "iptables",
+            "could not process rule",
+        ],
+        "The firewall rules of a network cannot be made. The kernel needs nf_tables with its nat and masquerade modules: \
+         run `modprobe -a nf_tables nft_masq nft_ct nft_chain_nat` on the worker itself, or use isolated networks only.",
+    ),
+    (
+        &[
+            "cannot set up guest memory",
+            "cannot allocate memory",
+            "out of memory",
+        ],
+        "The host has not enough memory for this node. Ask for fewer or smaller nodes, or a bigger worker.",
+    ),
+    (
+        &["no space left on device"],
+        "The disk is full. Free some of the worker's disk, or ask for smaller disks.",
+    ),
+    (
+        &["cgroup"],
+        "libvirt cannot use control groups here. Its qemu.conf must say `cgroup_controllers = []`, as the one that this \
+         image generates does.",
+    ),
+    (
+        &[
+            "unable to create bridge",
+            "error creating bridge",
+            "unable to create tap device",
+        ],
+        "The container may not make network devices. It must be privileged: set `privileged: true` on the resource type \
+         (or the task), or give docker run --privileged. The kernel needs its modules bridge and tun.",
+    ),
+    (
+        &[
+            "cannot find suitable emulator",
+            "no emulator found",
+            "failed to find any emulator",
+            "cannot check qemu binary",
+        ],
+        "QEMU is not installed where libvirtd runs: install the package qemu-system-x86.",
+    ),
+    (
+        &[
+            "failed to find path for dnsmasq",
+            "cannot find 'dnsmasq'",
+            "dnsmasq not found",
+            "/dnsmasq",
+        ],
+        "dnsmasq did not start; its own words are above. Where it is missing, install the package dnsmasq-base.",
+    ),
+    (
+        &[
+            "format of backing image",
+            "backing file format",
+            "without a backing format",
+            "has no backing format",
+        ],
+        "The disk's header does not name the format of its backing file. Make overlays with `qemu-img create -F FORMAT`.",
+    ),
+    (
+        &[
+            "authentication failed",
+            "authentication unavailable",
+            "access denied by policy",
+        ],
+        "libvirtd wants to know who asks. Run as root, or be in the group libvirt.",
+    ),
+    (
+        &["operation not permitted", "permission denied"],
+        "The container lacks a right. It must be privileged: set `privileged: true` on the resource type (or the task), or \
+         give docker run --privileged. `nodectl doctor` tells which right it is.",
+    ),
+];
+
+fn cure(message: &str) -> Option<&'static str> {
+    let message = message.to_lowercase();
+    let known = |(signs, _): &&(&[&str], &str)| signs.iter().any(|sign| message.contains(sign));
+    CURES.iter().find(known).map(|(_, cure)| *cure)
 }

@@ -31,7 +31,7 @@ pub enum EventKind {
     Suspended(SuspendReason),
     /// Its CPUs run (again).
     Resumed,
-    /// The guest has switched itself off; [`EventKind::Stopped`] follows.
+    /// The machine is being switched off, by its guest or by the host; [`EventKind::Stopped`] follows.
     ShuttingDown,
     /// QEMU is gone, and so is the domain.
     Stopped(StopReason),

@@ -17,6 +17,8 @@ mod error;
 mod events;
 mod network;
 mod raw;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use connection::{Connection, Domain, DomainState, Lease, Versions};
