@@ -179,7 +179,14 @@ fn cpu(spec: &DomainSpec) -> xml::Cpu {
             cores: spec.cpus,
             threads: 1,
         },
-        features: Vec::new(),
+        // Five levels of page tables make every walk of a translated guest longer, for memory that none here has.
+        features: match spec.accelerator {
+            Accelerator::Tcg => vec![xml::CpuFeature {
+                policy: "disable".into(),
+                name: "la57".into(),
+            }],
+            Accelerator::Kvm => Vec::new(),
+        },
     }
 }
 
