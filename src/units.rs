@@ -55,9 +55,7 @@ impl FromStr for ByteSize {
     type Err = BadSize;
 
     fn from_str(text: &str) -> Result<Self, BadSize> {
-        let split = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or(BadSize)?;
+        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(BadSize)?;
         let (number, unit) = text.split_at(split);
         let shift = match unit {
             "KiB" => 10,
@@ -68,10 +66,6 @@ impl FromStr for ByteSize {
         };
         let value: f64 = number.parse().map_err(|_| BadSize)?;
         let bytes = value * (1u64 << shift) as f64;
-        if bytes.is_finite() && (0.0..9e18).contains(&bytes) {
-            Ok(Self(bytes as u64))
-        } else {
-            Err(BadSize)
-        }
+        if bytes.is_finite() && (0.0..9e18).contains(&bytes) { Ok(Self(bytes as u64)) } else { Err(BadSize) }
     }
 }
