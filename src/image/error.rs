@@ -110,6 +110,18 @@ pub enum ImageError {
         /// What the decoder says.
         reason: String,
     },
+    /// Unpacking it would need more memory than is given to it.
+    #[error(
+        "the image {place} needs too much memory to be unpacked: its {codec} window is too large ({reason})"
+    )]
+    Greedy {
+        /// The image.
+        place: String,
+        /// How it is compressed.
+        codec: Codec,
+        /// What the decoder says.
+        reason: String,
+    },
     /// Something follows the compressed data.
     #[error("the image {place} has something else after its {codec} data, from byte {at}")]
     Trailing {
@@ -290,6 +302,7 @@ impl Fault for ImageError {
             }
             Self::Corrupt { .. } => "Compare its checksum with the one where it came from, and fetch it again.".to_owned(),
             Self::Bomb { .. } | Self::Large { .. } => "Use a smaller image: a node's disk can be larger than its image (disk: 100GiB).".to_owned(),
+            Self::Greedy { .. } => "Compress it with a smaller window: zstd without --long, xz with a preset (-0 to -9).".to_owned(),
             Self::Trailing { .. } => "Compress the image alone, in one file.".to_owned(),
             Self::Twice { inner, .. } => format!("Unpack it once before, so that only {inner} is left."),
             Self::NoRoom { .. } => "Free space on the worker, use a smaller image, or give a qcow2 as an input: that is used in place.".to_owned(),

@@ -142,6 +142,11 @@ impl Unpacking {
             .unwrap_or(0);
         match (error.downcast::<Unreadable>(), self.codec) {
             (Ok(Unreadable::Cut), Some(codec)) => ImageError::Cut { place, codec, size },
+            (Ok(Unreadable::Corrupt { reason, .. }), Some(codec))
+                if reason.to_lowercase().contains("mem") =>
+            {
+                ImageError::Greedy { place, codec, reason }
+            }
             (Ok(Unreadable::Corrupt { at, reason }), Some(codec)) => ImageError::Corrupt {
                 place,
                 codec,

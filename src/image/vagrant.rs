@@ -90,7 +90,11 @@ fn no_box_cure(holds: &[String]) -> &'static str {
         "That is a container image, not a machine's disk. If it holds a disk, get it with the registry-image resource and format: rootfs."
     } else if any(&|name| name.ends_with(".ovf")) {
         "That is an OVA: unpack it, then qemu-img convert -f vmdk -O qcow2 DISK.vmdk disk.qcow2"
-    } else if any(&|name| name.starts_with("etc/") || name.starts_with("usr/")) {
+    } else if any(&|name| {
+        ["bin/", "dev/", "etc/", "usr/", "var/"]
+            .iter()
+            .any(|top| name.starts_with(top))
+    }) {
         "That is a root file system, not a disk: it has no boot loader. Use the cloud image (qcow2 or raw) of that system."
     } else {
         "Unpack the archive in a task before, and name the disk in it."

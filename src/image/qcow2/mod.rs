@@ -225,7 +225,7 @@ fn refuse_other_files(
         let name = usize::try_from(backing_offset)
             .ok()
             .and_then(|start| bytes.get(start..start.checked_add(length.min(1023))?))
-            .map(|name| String::from_utf8_lossy(name).into_owned());
+            .map(printable);
         return Err(Refusal::BackingFile(name.unwrap_or_default()));
     }
     let external = incompatible & EXTERNAL_DATA != 0;
@@ -249,7 +249,7 @@ fn refuse_other_files(
             EXTENSION_ENCRYPTION => return Err(Refusal::Encrypted(2)),
             EXTENSION_DATA_FILE => {
                 let name = bytes.get(at + 8..at + 8 + length).ok_or(Refusal::Short)?;
-                data_file = Some(String::from_utf8_lossy(name).into_owned());
+                data_file = Some(printable(name));
             }
             _ => {}
         }
@@ -260,6 +260,15 @@ fn refuse_other_files(
     } else {
         Ok(())
     }
+}
+
+/// A file name as far as it makes sense to print it.
+fn printable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name)
+        .chars()
+        .take_while(|c| !c.is_control())
+        .take(200)
+        .collect()
 }
 
 fn refuse_features(bytes: &[u8], incompatible: u64, header_length: u64) -> Result<(), Refusal> {
