@@ -52,16 +52,28 @@ impl Progress {
 
     /// The ordinary course of things, about the whole cluster.
     pub fn info(&self, text: impl Into<String>) {
-        self.send(Event { level: Level::Info, node: None, text: text.into() });
+        self.send(Event {
+            level: Level::Info,
+            node: None,
+            text: text.into(),
+        });
     }
 
     /// Something that works but not as wished, about the whole cluster.
     pub fn warn(&self, text: impl Into<String>) {
-        self.send(Event { level: Level::Warn, node: None, text: text.into() });
+        self.send(Event {
+            level: Level::Warn,
+            node: None,
+            text: text.into(),
+        });
     }
 
     /// A line about one node.
     pub fn node(&self, level: Level, node: impl std::fmt::Display, text: impl Into<String>) {
-        self.send(Event { level, node: Some(node.to_string()), text: text.into() });
+        self.send(Event {
+            level,
+            node: Some(node.to_string()),
+            text: text.into(),
+        });
     }
 }

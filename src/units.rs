@@ -14,8 +14,13 @@ use serde::{Deserialize, Serialize};
 pub struct ByteSize(pub u64);
 
 /// From the largest down, so that the first that fits is the shortest to read.
-const SIZE_UNITS: [(&str, u64); 5] =
-    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZE_UNITS: [(&str, u64); 5] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
 impl ByteSize {
     /// So many MiB.
@@ -70,9 +75,14 @@ impl FromStr for ByteSize {
     type Err = BadSize;
 
     fn from_str(text: &str) -> Result<Self, BadSize> {
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(BadSize)?;
+        let split = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or(BadSize)?;
         let (number, unit) = text.split_at(split);
-        let (_, unit) = SIZE_UNITS.into_iter().find(|(name, _)| *name == unit).ok_or(BadSize)?;
+        let (_, unit) = SIZE_UNITS
+            .into_iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or(BadSize)?;
         let (whole, decimals) = match number.split_once('.') {
             None => (number, ""),
             Some((_, decimals)) if decimals.is_empty() || decimals.len() > 3 || decimals.contains('.') => {
@@ -86,7 +96,11 @@ impl FromStr for ByteSize {
         let whole: u64 = whole.parse().map_err(|_| BadSize)?;
         let thousandths: u64 = format!("{decimals:0<3}").parse().map_err(|_| BadSize)?;
         let bytes = u128::from(whole) * u128::from(unit) + u128::from(thousandths) * u128::from(unit) / 1000;
-        u64::try_from(bytes).ok().filter(|bytes| *bytes <= i64::MAX as u64).map(Self).ok_or(BadSize)
+        u64::try_from(bytes)
+            .ok()
+            .filter(|bytes| *bytes <= i64::MAX as u64)
+            .map(Self)
+            .ok_or(BadSize)
     }
 }
 
@@ -175,7 +189,10 @@ impl FromStr for Span {
             // Going on in the same iterator is what demands the larger unit first, and each of them once.
             let (_, unit) = units.find(|(unit, _)| *unit == name).ok_or(BadSpan)?;
             let number: u64 = number.parse().map_err(|_| BadSpan)?;
-            seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or(BadSpan)?;
+            seconds = number
+                .checked_mul(unit)
+                .and_then(|more| seconds.checked_add(more))
+                .ok_or(BadSpan)?;
             rest = after.get(name.len_utf8()..).ok_or(BadSpan)?;
         }
         Ok(Self::seconds(seconds))
@@ -221,8 +238,26 @@ mod tests {
     #[test]
     fn sizes_refused() {
         for text in [
-            "", "2", "GiB", "2GB", "2 GiB", "2gib", "2G", "2Gi", "-2GiB", "+2GiB", ".5GiB", "1.GiB", "1.2.3GiB",
-            "1e3MiB", "0.5B", "9999999TiB", "99999999999999999999GiB", "٢GiB", "1.0001GiB", "2GiBé",
+            "",
+            "2",
+            "GiB",
+            "2GB",
+            "2 GiB",
+            "2gib",
+            "2G",
+            "2Gi",
+            "-2GiB",
+            "+2GiB",
+            ".5GiB",
+            "1.GiB",
+            "1.2.3GiB",
+            "1e3MiB",
+            "0.5B",
+            "9999999TiB",
+            "99999999999999999999GiB",
+            "٢GiB",
+            "1.0001GiB",
+            "2GiBé",
         ] {
             assert_eq!(text.parse::<ByteSize>(), Err(BadSize), "{text}");
         }
@@ -256,9 +291,15 @@ mod tests {
 
     #[test]
     fn times_people_write() {
-        for (text, seconds) in
-            [("0s", 0), ("90s", 90), ("5m", 300), ("2h", 7200), ("1h30m", 5400), ("1h0m5s", 3605), ("5d", 432_000)]
-        {
+        for (text, seconds) in [
+            ("0s", 0),
+            ("90s", 90),
+            ("5m", 300),
+            ("2h", 7200),
+            ("1h30m", 5400),
+            ("1h0m5s", 3605),
+            ("5d", 432_000),
+        ] {
             assert_eq!(text.parse(), Ok(Span::seconds(seconds)), "{text}");
         }
         assert_eq!(Span::seconds(5400).to_string(), "1h30m");
@@ -268,8 +309,19 @@ mod tests {
     #[test]
     fn times_refused() {
         for text in [
-            "", "5", "m", "5 m", "1.5h", "-5m", "30m1h", "5m5m", "5min", "1h30", "99999999999999999999s",
-            "999999999999999999d", "5é",
+            "",
+            "5",
+            "m",
+            "5 m",
+            "1.5h",
+            "-5m",
+            "30m1h",
+            "5m5m",
+            "5min",
+            "1h30",
+            "99999999999999999999s",
+            "999999999999999999d",
+            "5é",
         ] {
             assert_eq!(text.parse::<Span>(), Err(BadSpan), "{text}");
         }

@@ -22,6 +22,8 @@ fn check() -> Result<(), Box<dyn Fault>> {
 
     let known = request.version.map(|version| serde_json::json!([version]));
     let answer = known.unwrap_or_else(|| serde_json::json!([])).to_string() + "\n";
-    io::stdout().write_all(answer.as_bytes()).map_err(call::CallError::Unwritable)?;
+    io::stdout()
+        .write_all(answer.as_bytes())
+        .map_err(call::CallError::Unwritable)?;
     Ok(())
 }

@@ -48,33 +48,54 @@ pub enum CallError {
 impl Fault for CallError {
     fn help(&self) -> Option<String> {
         match self {
-            Self::NoDirectory { program } | Self::ManyArguments { program, .. } | Self::NotADirectory { program, .. } => {
-                Some(format!("Concourse calls /opt/resource/{program} DIRECTORY; by hand, nodectl does the same."))
+            Self::NoDirectory { program }
+            | Self::ManyArguments { program, .. }
+            | Self::NotADirectory { program, .. } => Some(format!(
+                "Concourse calls /opt/resource/{program} DIRECTORY; by hand, nodectl does the same."
+            )),
+            Self::TooLong => {
+                Some("Put the topology into a file of an input and name it in params.topology.".to_owned())
             }
-            Self::TooLong => Some("Put the topology into a file of an input and name it in params.topology.".to_owned()),
             Self::Unreadable(_) | Self::Unwritable(_) => None,
         }
     }
 }
 
 /// The directory that Concourse names as the only argument: where `in` writes and `out` reads.
-pub fn directory(program: &'static str, arguments: impl IntoIterator<Item = OsString>) -> Result<PathBuf, CallError> {
+pub fn directory(
+    program: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<PathBuf, CallError> {
     let given: Vec<OsString> = arguments.into_iter().skip(1).collect();
     match <[OsString; 1]>::try_from(given) {
         Ok([path]) => {
             let path = PathBuf::from(path);
-            if path.is_dir() { Ok(path) } else { Err(CallError::NotADirectory { program, path }) }
+            if path.is_dir() {
+                Ok(path)
+            } else {
+                Err(CallError::NotADirectory { program, path })
+            }
         }
         Err(given) if given.is_empty() => Err(CallError::NoDirectory { program }),
-        Err(given) => Err(CallError::ManyArguments { program, count: given.len() }),
+        Err(given) => Err(CallError::ManyArguments {
+            program,
+            count: given.len(),
+        }),
     }
 }
 
 /// Reads the whole request, as far as [`MAX_REQUEST`].
 pub fn stdin(input: impl Read) -> Result<Vec<u8>, CallError> {
     let mut request = Vec::new();
-    input.take(MAX_REQUEST as u64 + 1).read_to_end(&mut request).map_err(CallError::Unreadable)?;
-    if request.len() > MAX_REQUEST { Err(CallError::TooLong) } else { Ok(request) }
+    input
+        .take(MAX_REQUEST as u64 + 1)
+        .read_to_end(&mut request)
+        .map_err(CallError::Unreadable)?;
+    if request.len() > MAX_REQUEST {
+        Err(CallError::TooLong)
+    } else {
+        Ok(request)
+    }
 }
 
 /// A fault as the build log shows it. Concourse gives a step no terminal and shows colours all the same.
@@ -83,7 +104,13 @@ pub fn failure(fault: &dyn Fault) -> String {
     const PLAIN: &str = "\u{1b}[0m";
     tell(fault)
         .lines()
-        .map(|line| if line.starts_with("  help: ") { format!("{line}\n") } else { format!("{RED}error:{PLAIN} {line}\n") })
+        .map(|line| {
+            if line.starts_with("  help: ") {
+                format!("{line}\n")
+            } else {
+                format!("{RED}error:{PLAIN} {line}\n")
+            }
+        })
         .collect()
 }
 
@@ -102,7 +129,10 @@ mod tests {
         assert_eq!(directory("in", arguments(&["in", path])).unwrap(), folder.path());
         for (given, told) in [
             (&["in"][..], "in: the directory is missing from the command line"),
-            (&["in", "a", "b"], "in: 2 arguments on the command line where one is expected"),
+            (
+                &["in", "a", "b"],
+                "in: 2 arguments on the command line where one is expected",
+            ),
             (&["in", "/nonexistent"], "in: /nonexistent is no directory"),
         ] {
             assert_eq!(directory("in", arguments(given)).unwrap_err().to_string(), told);

@@ -48,9 +48,16 @@ impl BuildEnv {
 
     /// For a log: `main/e2e/test #42`, as far as it is known.
     pub fn describe(&self) -> Option<String> {
-        let place: Vec<&str> = [&self.team, &self.pipeline, &self.job].into_iter().filter_map(|part| part.as_deref()).collect();
+        let place: Vec<&str> = [&self.team, &self.pipeline, &self.job]
+            .into_iter()
+            .filter_map(|part| part.as_deref())
+            .collect();
         let name = self.name.as_deref()?;
-        Some(if place.is_empty() { format!("build {name}") } else { format!("{} #{name}", place.join("/")) })
+        Some(if place.is_empty() {
+            format!("build {name}")
+        } else {
+            format!("{} #{name}", place.join("/"))
+        })
     }
 }
 
@@ -61,7 +68,12 @@ mod tests {
     #[test]
     fn a_job_and_a_one_off_build() {
         let of = |known: &[(&str, &str)]| {
-            BuildEnv::from_fn(|name| known.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+            BuildEnv::from_fn(|name| {
+                known
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).to_owned())
+            })
         };
         let job = of(&[
             ("BUILD_NAME", "42"),

@@ -71,14 +71,16 @@ pub enum PutParams {
 pub fn read_check(stdin: &[u8]) -> Result<CheckRequest, Problems> {
     let request = json(stdin)?;
     let report = Report::default();
-    let made = Cursor::new("", &request, &report).object(REQUEST).and_then(|object| {
-        let _ = source(&object, false);
-        let version = match object.field("version") {
-            Some(field) if !field.value.is_null() => Some(strings(&field)?),
-            _ => None,
-        };
-        Some(CheckRequest { version })
-    });
+    let made = Cursor::new("", &request, &report)
+        .object(REQUEST)
+        .and_then(|object| {
+            let _ = source(&object, false);
+            let version = match object.field("version") {
+                Some(field) if !field.value.is_null() => Some(strings(&field)?),
+                _ => None,
+            };
+            Some(CheckRequest { version })
+        });
     report.done(made)
 }
 
@@ -86,16 +88,23 @@ pub fn read_check(stdin: &[u8]) -> Result<CheckRequest, Problems> {
 pub fn read_in(stdin: &[u8]) -> Result<InRequest, Problems> {
     let request = json(stdin)?;
     let report = Report::default();
-    let made = Cursor::new("", &request, &report).object(REQUEST).and_then(|object| {
-        let source = source(&object, true);
-        let version = object.required("version", "the version to get").and_then(|field| Version::read(&field));
-        if let Some(params) = object.field("params").filter(|field| !field.value.is_null()) {
-            if let Some(params) = params.object("no params: a get takes none") {
-                params.finish(|_| Some("a get takes no params".to_owned()));
+    let made = Cursor::new("", &request, &report)
+        .object(REQUEST)
+        .and_then(|object| {
+            let source = source(&object, true);
+            let version = object
+                .required("version", "the version to get")
+                .and_then(|field| Version::read(&field));
+            if let Some(params) = object.field("params").filter(|field| !field.value.is_null()) {
+                if let Some(params) = params.object("no params: a get takes none") {
+                    params.finish(|_| Some("a get takes no params".to_owned()));
+                }
             }
-        }
-        Some(InRequest { source: source?, version: version? })
-    });
+            Some(InRequest {
+                source: source?,
+                version: version?,
+            })
+        });
     report.done(made)
 }
 
@@ -103,14 +112,19 @@ pub fn read_in(stdin: &[u8]) -> Result<InRequest, Problems> {
 pub fn read_out(stdin: &[u8], inputs: &Inputs) -> Result<OutRequest, Problems> {
     let request = json(stdin)?;
     let report = Report::default();
-    let made = Cursor::new("", &request, &report).object(REQUEST).and_then(|object| {
-        let source = source(&object, true);
-        let nothing = Value::Object(Map::new());
-        let params = object.field("params").filter(|field| !field.value.is_null());
-        let params = params.unwrap_or(Cursor::new("params", &nothing, &report));
-        let params = put_params(&params, inputs);
-        Some(OutRequest { source: source?, params: params? })
-    });
+    let made = Cursor::new("", &request, &report)
+        .object(REQUEST)
+        .and_then(|object| {
+            let source = source(&object, true);
+            let nothing = Value::Object(Map::new());
+            let params = object.field("params").filter(|field| !field.value.is_null());
+            let params = params.unwrap_or(Cursor::new("params", &nothing, &report));
+            let params = put_params(&params, inputs);
+            Some(OutRequest {
+                source: source?,
+                params: params?,
+            })
+        });
     report.done(made)
 }
 
@@ -120,12 +134,25 @@ fn json(stdin: &[u8]) -> Result<Value, Problems> {
     let text = std::str::from_utf8(stdin)
         .map_err(|error| Problems::one("stdin", format!("byte {}: is no UTF-8", error.valid_up_to())))?;
     if text.trim().is_empty() {
-        return Err(Problems::one("stdin", "is empty: Concourse sends the request as JSON"));
+        return Err(Problems::one(
+            "stdin",
+            "is empty: Concourse sends the request as JSON",
+        ));
     }
-    document::from_json(text).map_err(|problems| {
+    let request = document::from_json(text).map_err(|problems| {
         // A syntax error has no path of its own; a duplicate field has.
-        problems.relocate(|path| if path.is_empty() { "stdin".to_owned() } else { path.to_owned() })
-    })
+        problems.relocate(|path| {
+            if path.is_empty() {
+                "stdin".to_owned()
+            } else {
+                path.to_owned()
+            }
+        })
+    })?;
+    if request.is_object() {
+        return Ok(request);
+    }
+    Err(Problems::one("stdin", format!("is no request: use {REQUEST}")))
 }
 
 /// `None` where something is wrong, or where the token is not there and is not needed.
@@ -173,8 +200,10 @@ fn report_secret(field: &Cursor<'_>, message: &str) {
 
 fn strings(field: &Cursor<'_>) -> Option<BTreeMap<String, String>> {
     let entries = field.entries("a mapping of text, as a put has made it")?;
-    let read: Vec<Option<(String, String)>> =
-        entries.iter().map(|(key, value)| Some(((*key).to_owned(), value.text("text")?.to_owned()))).collect();
+    let read: Vec<Option<(String, String)>> = entries
+        .iter()
+        .map(|(key, value)| Some(((*key).to_owned(), value.text("text")?.to_owned())))
+        .collect();
     read.into_iter().collect()
 }
 
@@ -208,17 +237,23 @@ fn create(params: &Cursor<'_>, given: &Map<String, Value>, inputs: &Inputs) -> O
     if let Some(cluster) = given.get("cluster") {
         Cursor::new("params.cluster", cluster, report).wrong("goes with action: destroy alone");
     }
-    let file = given.get("topology").map(|value| Cursor::new("params.topology", value, report));
-    let inline: Map<String, Value> =
-        given.iter().filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let file = given
+        .get("topology")
+        .map(|value| Cursor::new("params.topology", value, report));
+    let inline: Map<String, Value> = given
+        .iter()
+        .filter(|(key, _)| !OWN.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     if file.is_none() && inline.is_empty() {
-        let message = "is missing: name a topology file, such as repo/ci/nodes.yml, or write image and nodes here";
+        let message =
+            "is missing: name a topology file, such as repo/ci/nodes.yml, or write image and nodes here";
         report.add(Problem::new("params.topology", message));
         return None;
     }
     let Some(file) = file else {
         let made = validate(&Value::Object(inline), inputs);
-        return gather(report, made, |path| in_params(path)).map(created);
+        return gather(report, made, in_params).map(created);
     };
     let path = match file.value {
         Value::Object(_) => {
@@ -231,19 +266,40 @@ fn create(params: &Cursor<'_>, given: &Map<String, Value>, inputs: &Inputs) -> O
         _ => file.text("the path of a topology file, such as repo/ci/nodes.yml")?,
     };
     let content = gather(report, load(path, inputs), |place| {
-        if place == "topology" { "params.topology".to_owned() } else { place.to_owned() }
+        if place == "topology" {
+            "params.topology".to_owned()
+        } else {
+            place.to_owned()
+        }
     })?;
     let made = validate(&overlay(content, Value::Object(inline.clone())), inputs);
-    let inline_field = |place: &str| inline.keys().any(|key| place.split(['.', '[']).next() == Some(key));
-    gather(report, made, |place| if inline_field(place) { in_params(place) } else { in_file(path, place) }).map(created)
+    let inline_field = |place: &str| {
+        inline
+            .keys()
+            .any(|key| place.split(['.', '[']).next() == Some(key))
+    };
+    gather(report, made, |place| {
+        if inline_field(place) {
+            in_params(place)
+        } else {
+            in_file(path, place)
+        }
+    })
+    .map(created)
 }
 
 fn created(topology: Topology) -> PutParams {
-    PutParams::Create { topology: Box::new(topology) }
+    PutParams::Create {
+        topology: Box::new(topology),
+    }
 }
 
 fn in_params(place: &str) -> String {
-    if place.is_empty() { "params".to_owned() } else { format!("params.{place}") }
+    if place.is_empty() {
+        "params".to_owned()
+    } else {
+        format!("params.{place}")
+    }
 }
 
 /// Adds another reader's problems to this one's, under paths that name their place.
@@ -251,7 +307,11 @@ fn gather<T>(report: &Report, made: Result<T, Problems>, place: impl Fn(&str) ->
     match made {
         Ok(made) => Some(made),
         Err(problems) => {
-            problems.relocate(place).0.into_iter().for_each(|problem| report.add(problem));
+            problems
+                .relocate(place)
+                .0
+                .into_iter()
+                .for_each(|problem| report.add(problem));
             None
         }
     }
@@ -260,10 +320,16 @@ fn gather<T>(report: &Report, made: Result<T, Problems>, place: impl Fn(&str) ->
 fn destroy(params: &Cursor<'_>, inputs: &Inputs) -> Option<PutParams> {
     let object = params.object("a mapping")?;
     let _ = object.field("action");
-    let cluster = object.required("cluster", "the folder that a get of the cluster wrote, such as nodes");
+    let cluster = object.required(
+        "cluster",
+        "the folder that a get of the cluster wrote, such as nodes",
+    );
     let artifact = cluster.and_then(|field| {
         let path = field.text("the folder that a get of the cluster wrote, such as nodes")?;
-        inputs.directory(path).map_err(|bad| field.wrong_hint(bad.message, bad.hint)).ok()
+        inputs
+            .directory(path)
+            .map_err(|bad| field.wrong_hint(bad.message, bad.hint))
+            .ok()
     });
     object.finish(|_| Some("action: destroy takes cluster alone".to_owned()));
     Some(PutParams::Destroy { artifact: artifact? })
@@ -285,8 +351,16 @@ mod tests {
         fs::create_dir_all(folder.path().join("repo/ci")).unwrap();
         fs::create_dir_all(folder.path().join("nodes")).unwrap();
         fs::write(folder.path().join("repo/disk.qcow2"), "QFI").unwrap();
-        fs::write(folder.path().join("repo/ci/nodes.yml"), "image: {file: repo/disk.qcow2}\nnodes: {worker: {count: 2}}\n").unwrap();
-        fs::write(folder.path().join("repo/ci/bad.yml"), "image: {file: repo/disk.qcow}\nnodes: {worker: {count: 2}}\n").unwrap();
+        fs::write(
+            folder.path().join("repo/ci/nodes.yml"),
+            "image: {file: repo/disk.qcow2}\nnodes: {worker: {count: 2}}\n",
+        )
+        .unwrap();
+        fs::write(
+            folder.path().join("repo/ci/bad.yml"),
+            "image: {file: repo/disk.qcow}\nnodes: {worker: {count: 2}}\n",
+        )
+        .unwrap();
         let inputs = Inputs::of_step(folder.path());
         (folder, inputs)
     }
@@ -302,9 +376,15 @@ mod tests {
         let version = |text: &str| read_check(text.as_bytes()).unwrap().version;
         assert_eq!(version(r#"{"source": {}}"#), None, "the first check");
         assert_eq!(version(r#"{"source": null, "version": null}"#), None);
-        assert_eq!(version(r#"{"source": {"token": "0123456789abcdef"}, "resource_name": "x"}"#), None);
+        assert_eq!(
+            version(r#"{"source": {"token": "0123456789abcdef"}, "resource_name": "x"}"#),
+            None
+        );
         let known = version(r#"{"source": {}, "version": {"cluster": "a", "later": "b"}}"#).unwrap();
-        assert_eq!(serde_json::to_string(&known).unwrap(), r#"{"cluster":"a","later":"b"}"#);
+        assert_eq!(
+            serde_json::to_string(&known).unwrap(),
+            r#"{"cluster":"a","later":"b"}"#
+        );
         assert!(read_check(br#"{"source": {"tokn": 1}}"#).is_err());
         assert!(read_check(br#"{"source": {}, "version": {"cluster": 1}}"#).is_err());
     }
@@ -328,9 +408,19 @@ mod tests {
             PutParams::Destroy { .. } => panic!("creates"),
         };
         assert_eq!(nodes(json!({"topology": "repo/ci/nodes.yml"})), 2);
-        assert_eq!(nodes(json!({"topology": "repo/ci/nodes.yml", "nodes": {"a": {"count": 5}}})), 5, "inline wins");
-        assert_eq!(nodes(json!({"action": "create", "image": {"file": "repo/disk.qcow2"}, "nodes": {"a": null}})), 1);
-        let PutParams::Destroy { artifact } = out(json!({"action": "destroy", "cluster": "nodes"})).unwrap().params else {
+        assert_eq!(
+            nodes(json!({"topology": "repo/ci/nodes.yml", "nodes": {"a": {"count": 5}}})),
+            5,
+            "inline wins"
+        );
+        assert_eq!(
+            nodes(json!({"action": "create", "image": {"file": "repo/disk.qcow2"}, "nodes": {"a": null}})),
+            1
+        );
+        let PutParams::Destroy { artifact } = out(json!({"action": "destroy", "cluster": "nodes"}))
+            .unwrap()
+            .params
+        else {
             panic!("destroys")
         };
         assert!(artifact.is_absolute() && artifact.ends_with("nodes"));
@@ -357,12 +447,19 @@ mod tests {
             let request = json!({"source": {"token": token}, "version": {}});
             let (_folder, inputs) = step();
             for told in [
-                read_check(request.to_string().as_bytes()).unwrap_err().to_string(),
+                read_check(request.to_string().as_bytes())
+                    .unwrap_err()
+                    .to_string(),
                 read_in(request.to_string().as_bytes()).unwrap_err().to_string(),
-                read_out(request.to_string().as_bytes(), &inputs).unwrap_err().to_string(),
+                read_out(request.to_string().as_bytes(), &inputs)
+                    .unwrap_err()
+                    .to_string(),
             ] {
                 assert!(told.contains("source.token: is"), "{told}");
-                assert!(!told.contains("secret") || told.contains("use a secret") , "{told}");
+                assert!(
+                    !told.contains("secret") || told.contains("use a secret"),
+                    "{told}"
+                );
                 assert!(!told.contains("123456"), "{told}");
             }
         }

@@ -16,7 +16,10 @@ pub struct Metadata {
 impl Metadata {
     /// A line of the build page.
     pub fn new(name: impl Into<String>, value: impl ToString) -> Self {
-        Self { name: name.into(), value: value.to_string() }
+        Self {
+            name: name.into(),
+            value: value.to_string(),
+        }
     }
 }
 

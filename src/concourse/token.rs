@@ -14,7 +14,9 @@ pub struct Token(String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
     /// Concourse had no value for the variable.
-    #[error("is a variable that Concourse did not fill in: set it in the credential manager or with fly's -v")]
+    #[error(
+        "is a variable that Concourse did not fill in: set it in the credential manager or with fly's -v"
+    )]
     Variable,
     /// Guessable.
     #[error("is too short: use 16 to 512 characters, such as `openssl rand -hex 32` prints")]

@@ -36,20 +36,34 @@ impl Version {
     /// Makes out what Concourse hands back; paths begin with `version`.
     pub(crate) fn read(cursor: &Cursor<'_>) -> Option<Self> {
         let object = cursor.object("the version that a put has made")?;
-        let cluster = object.required("cluster", "a cluster's name").and_then(|field| field.checked("a cluster's name"));
-        let endpoint = object.required("endpoint", "an address and port").and_then(|field| {
-            const EXPECTED: &str = "an IPv4 address and port, such as 10.80.0.7:7420";
-            let address = field.text(EXPECTED)?.parse().map_err(|_| field.expected(EXPECTED));
-            address.ok()
-        });
+        let cluster = object
+            .required("cluster", "a cluster's name")
+            .and_then(|field| field.checked("a cluster's name"));
+        let endpoint = object
+            .required("endpoint", "an address and port")
+            .and_then(|field| {
+                const EXPECTED: &str = "an IPv4 address and port, such as 10.80.0.7:7420";
+                let address = field
+                    .text(EXPECTED)?
+                    .parse()
+                    .map_err(|_| field.expected(EXPECTED));
+                address.ok()
+            });
         let fingerprint = object
             .required("fingerprint", "a certificate's SHA-256 digest")
             .and_then(|field| field.checked("a certificate's SHA-256 digest"));
         let state = object
             .required("state", "ready or destroyed")
             .and_then(|field| field.choice(&[("ready", State::Ready), ("destroyed", State::Destroyed)]));
-        object.finish(|_| Some("this version was made by another release or by hand: put once more".to_owned()));
-        Some(Self { cluster: cluster?, endpoint: endpoint?, fingerprint: fingerprint?, state: state? })
+        object.finish(|_| {
+            Some("this version was made by another release or by hand: put once more".to_owned())
+        });
+        Some(Self {
+            cluster: cluster?,
+            endpoint: endpoint?,
+            fingerprint: fingerprint?,
+            state: state?,
+        })
     }
 }
 
@@ -90,10 +104,12 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_told() {
-        let told = Version::try_from(&json!({"cluster": "A", "endpoint": "10.80.0.7", "fingerprint": "ab", "sate": "ready"}));
+        let told = Version::try_from(
+            &json!({"cluster": "A", "endpoint": "10.80.0.7", "fingerprint": "ab", "sate": "ready"}),
+        );
         let told = told.unwrap_err().to_string();
         for line in [
-            "version.cluster: \"A\" holds 'A': use lower-case letters, digits and '-', with a letter first and no '-' last",
+            "version.cluster: \"A\" begins with 'A': use lower-case letters, digits and '-', with a letter first and no '-' last",
             "version.endpoint: \"10.80.0.7\": use an IPv4 address and port, such as 10.80.0.7:7420",
             "version.fingerprint: \"ab\" is no SHA-256 digest: use its 64 hexadecimal digits, as sha256sum prints them",
             "version.sate: no such field; did you mean state?",

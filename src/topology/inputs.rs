@@ -23,7 +23,10 @@ pub(crate) struct BadPath {
 
 impl BadPath {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -45,12 +48,18 @@ enum Wanted {
 impl Inputs {
     /// The inputs of a put: the directory that Concourse hands to `out`, one folder an input.
     pub fn of_step(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), of_step: true }
+        Self {
+            root: root.into(),
+            of_step: true,
+        }
     }
 
     /// A plain folder: that of the topology file under `nodectl`.
     pub fn of_folder(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), of_step: false }
+        Self {
+            root: root.into(),
+            of_step: false,
+        }
     }
 
     /// The directory.
@@ -87,7 +96,10 @@ impl Inputs {
     fn resolve(&self, path: &str, wanted: Wanted) -> Result<PathBuf, BadPath> {
         self.refuse_form(path)?;
         let root = fs::canonicalize(&self.root).map_err(|error| {
-            BadPath::new(format!("the folder {} cannot be read: {error}", quoted(&self.root.to_string_lossy())))
+            BadPath::new(format!(
+                "the folder {} cannot be read: {error}",
+                quoted(&self.root.to_string_lossy())
+            ))
         })?;
         let mut here = root.clone();
         let mut walked = String::new();
@@ -95,7 +107,11 @@ impl Inputs {
             let Component::Normal(part) = part else { continue };
             let name = part.to_string_lossy();
             if here.is_file() {
-                return Err(BadPath::new(format!("{}: {} is a file, not a folder", quoted(path), quoted(&walked))));
+                return Err(BadPath::new(format!(
+                    "{}: {} is a file, not a folder",
+                    quoted(path),
+                    quoted(&walked)
+                )));
             }
             let next = here.join(part);
             let found = match fs::canonicalize(&next) {
@@ -120,14 +136,26 @@ impl Inputs {
         }
         let kind = fs::metadata(&here).map_err(|error| BadPath::io(path, &error))?;
         match wanted {
-            Wanted::File if kind.is_dir() => {
-                Err(BadPath::new(format!("{} is a folder: name a file in it; {}", quoted(path), holds(&here))))
+            Wanted::File if kind.is_dir() => Err(BadPath::new(format!(
+                "{} is a folder: name a file in it; {}",
+                quoted(path),
+                holds(&here)
+            ))),
+            Wanted::File if !kind.is_file() => {
+                Err(BadPath::new(format!("{} is no regular file", quoted(path))))
             }
-            Wanted::File if !kind.is_file() => Err(BadPath::new(format!("{} is no regular file", quoted(path)))),
-            Wanted::Directory if !kind.is_dir() => Err(BadPath::new(format!("{} is a file, not a folder", quoted(path)))),
+            Wanted::Directory if !kind.is_dir() => {
+                Err(BadPath::new(format!("{} is a file, not a folder", quoted(path))))
+            }
             // What is found goes into XML and command lines below.
-            _ if here.to_str().is_none_or(|text| text.chars().any(char::is_control)) => {
-                Err(BadPath::new(format!("{} stands for a path with control characters or not in UTF-8", quoted(path))))
+            _ if here
+                .to_str()
+                .is_none_or(|text| text.chars().any(char::is_control)) =>
+            {
+                Err(BadPath::new(format!(
+                    "{} stands for a path with control characters or not in UTF-8",
+                    quoted(path)
+                )))
             }
             _ => Ok(here),
         }
@@ -138,35 +166,71 @@ impl Inputs {
             return Err(BadPath::new(format!("is empty: name a path in {}", self.whose())));
         }
         if path.len() > limits::PATH {
-            return Err(BadPath::new(format!("{} is longer than {} bytes", quoted(path), limits::PATH)));
+            return Err(BadPath::new(format!(
+                "{} is longer than {} bytes",
+                quoted(path),
+                limits::PATH
+            )));
         }
         if path.chars().any(char::is_control) {
-            return Err(BadPath::new(format!("{} holds a control character", quoted(path))));
+            return Err(BadPath::new(format!(
+                "{} holds a control character",
+                quoted(path)
+            )));
         }
         let mut parts = Path::new(path).components();
         if Path::new(path).is_absolute() {
-            let bad = BadPath::new(format!("{} is absolute: paths are relative to {}", quoted(path), self.whose()));
-            let inside = Path::new(path).strip_prefix(&self.root).ok().and_then(Path::to_str).filter(|rest| !rest.is_empty());
+            let bad = BadPath::new(format!(
+                "{} is absolute: paths are relative to {}",
+                quoted(path),
+                self.whose()
+            ));
+            let inside = Path::new(path)
+                .strip_prefix(&self.root)
+                .ok()
+                .and_then(Path::to_str)
+                .filter(|rest| !rest.is_empty());
             return Err(match inside {
                 Some(rest) => bad.hint(format!("did you mean {rest:?}?")),
                 None => bad,
             });
         }
         if parts.any(|part| part == Component::ParentDir) {
-            return Err(BadPath::new(format!("{} has \"..\" in it: paths may not leave {}", quoted(path), self.whose())));
+            return Err(BadPath::new(format!(
+                "{} has \"..\" in it: paths may not leave {}",
+                quoted(path),
+                self.whose()
+            )));
         }
         if Path::new(path).components().all(|part| part == Component::CurDir) {
-            return Err(BadPath::new(format!("{} is the folder itself: name a path in {}", quoted(path), self.whose())));
+            return Err(BadPath::new(format!(
+                "{} is the folder itself: name a path in {}",
+                quoted(path),
+                self.whose()
+            )));
         }
         Ok(())
     }
 
     fn missing(&self, path: &str, here: &Path, walked: &str, name: &str) -> BadPath {
         if fs::symlink_metadata(here.join(name)).is_ok() {
-            return BadPath::new(format!("{}: {} is a symbolic link that leads nowhere", quoted(path), quoted(name)));
+            return BadPath::new(format!(
+                "{}: {} is a symbolic link that leads nowhere",
+                quoted(path),
+                quoted(name)
+            ));
         }
         let there = names(here);
+        // The first part forgotten is commoner than misspelt: `ci/nodes.yml` for `repo/ci/nodes.yml`.
+        let below = there
+            .iter()
+            .filter(|_| walked.is_empty())
+            .map(|input| format!("{input}/{path}"));
+        let whole = below.into_iter().find(|whole| self.root.join(whole).exists());
         let near = did_you_mean(name, there.iter().map(String::as_str));
+        let near = whole
+            .map(|whole| format!("did you mean {}?", quoted(&whole)))
+            .or(near);
         let is = if walked.is_empty() && self.of_step {
             format!(
                 "{} is not there: {} is no input of this step, which has {}; every input must come from an earlier get or task",
@@ -175,14 +239,29 @@ impl Inputs {
                 listed(&there, "and")
             )
         } else {
-            let place = if walked.is_empty() { "the topology's folder".to_owned() } else { quoted(walked) };
-            format!("{} is not there: {place} holds {}", quoted(path), listed(&there, "and"))
+            let place = if walked.is_empty() {
+                "the topology's folder".to_owned()
+            } else {
+                quoted(walked)
+            };
+            format!(
+                "{} is not there: {place} holds {}",
+                quoted(path),
+                listed(&there, "and")
+            )
         };
-        BadPath { message: is, hint: near }
+        BadPath {
+            message: is,
+            hint: near,
+        }
     }
 
     fn whose(&self) -> &'static str {
-        if self.of_step { "the step's inputs" } else { "the topology's folder" }
+        if self.of_step {
+            "the step's inputs"
+        } else {
+            "the topology's folder"
+        }
     }
 }
 
@@ -194,7 +273,11 @@ fn names(folder: &Path) -> Vec<String> {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.'))
-        .map(|name| name.chars().map(|c| if c.is_control() { '?' } else { c }).collect())
+        .map(|name| {
+            name.chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect()
+        })
         .collect();
     names.sort();
     names
@@ -235,9 +318,19 @@ mod tests {
     fn what_is_there_is_found() {
         let (folder, inputs) = step();
         let root = folder.path().canonicalize().unwrap();
-        assert_eq!(inputs.file("os-image/disk.qcow2"), Ok(root.join("os-image/disk.qcow2")));
-        assert_eq!(inputs.file("./os-image//disk.qcow2"), Ok(root.join("os-image/disk.qcow2")));
-        assert_eq!(inputs.file("repo/in.qcow2"), Ok(root.join("os-image/disk.qcow2")), "a link within");
+        assert_eq!(
+            inputs.file("os-image/disk.qcow2"),
+            Ok(root.join("os-image/disk.qcow2"))
+        );
+        assert_eq!(
+            inputs.file("./os-image//disk.qcow2"),
+            Ok(root.join("os-image/disk.qcow2"))
+        );
+        assert_eq!(
+            inputs.file("repo/in.qcow2"),
+            Ok(root.join("os-image/disk.qcow2")),
+            "a link within"
+        );
         assert_eq!(inputs.directory("repo/ci"), Ok(root.join("repo/ci")));
         assert_eq!(inputs.read("os-image/disk.qcow2", 3), Ok(b"QFI".to_vec()));
     }
@@ -247,20 +340,54 @@ mod tests {
         let (_folder, inputs) = step();
         for (path, text) in [
             ("", "is empty: name a path in the step's inputs"),
-            (".", "\".\" is the folder itself: name a path in the step's inputs"),
-            ("/etc/passwd", "\"/etc/passwd\" is absolute: paths are relative to the step's inputs"),
-            ("repo/../repo/ci/nodes.yml", "\"repo/../repo/ci/nodes.yml\" has \"..\" in it: paths may not leave the step's inputs"),
-            ("repo/out", "\"repo/out\" leads out of the step's inputs by a symbolic link"),
-            ("repo/nowhere", "\"repo/nowhere\": \"nowhere\" is a symbolic link that leads nowhere"),
-            ("repo/ci", "\"repo/ci\" is a folder: name a file in it; it holds nodes.yml"),
-            ("repo/ci/node.yml", "\"repo/ci/node.yml\" is not there: \"repo/ci\" holds nodes.yml; did you mean \"nodes.yml\"?"),
-            ("repo/ci/nodes.yml/x", "\"repo/ci/nodes.yml/x\": \"repo/ci/nodes.yml\" is a file, not a folder"),
-            ("os-imag/disk.qcow2", "\"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"os-image\"?"),
+            (
+                ".",
+                "\".\" is the folder itself: name a path in the step's inputs",
+            ),
+            (
+                "/etc/passwd",
+                "\"/etc/passwd\" is absolute: paths are relative to the step's inputs",
+            ),
+            (
+                "repo/../repo/ci/nodes.yml",
+                "\"repo/../repo/ci/nodes.yml\" has \"..\" in it: paths may not leave the step's inputs",
+            ),
+            (
+                "repo/out",
+                "\"repo/out\" leads out of the step's inputs by a symbolic link",
+            ),
+            (
+                "repo/nowhere",
+                "\"repo/nowhere\": \"nowhere\" is a symbolic link that leads nowhere",
+            ),
+            (
+                "repo/ci",
+                "\"repo/ci\" is a folder: name a file in it; it holds nodes.yml",
+            ),
+            (
+                "repo/ci/node.yml",
+                "\"repo/ci/node.yml\" is not there: \"repo/ci\" holds nodes.yml; did you mean \"nodes.yml\"?",
+            ),
+            (
+                "repo/ci/nodes.yml/x",
+                "\"repo/ci/nodes.yml/x\": \"repo/ci/nodes.yml\" is a file, not a folder",
+            ),
+            (
+                "os-imag/disk.qcow2",
+                "\"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"os-image\"?",
+            ),
+            (
+                "ci/nodes.yml",
+                "\"ci/nodes.yml\" is not there: \"ci\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"repo/ci/nodes.yml\"?",
+            ),
             ("a\u{1b}b", "\"a\\u{1b}b\" holds a control character"),
         ] {
             assert_eq!(told(inputs.file(path)), text);
         }
-        assert_eq!(told(inputs.directory("os-image/disk.qcow2")), "\"os-image/disk.qcow2\" is a file, not a folder");
+        assert_eq!(
+            told(inputs.directory("os-image/disk.qcow2")),
+            "\"os-image/disk.qcow2\" is a file, not a folder"
+        );
         let inside = inputs.root().join("repo/ci/nodes.yml");
         assert!(told(inputs.file(inside.to_str().unwrap())).ends_with("did you mean \"repo/ci/nodes.yml\"?"));
     }
@@ -269,7 +396,10 @@ mod tests {
     fn too_long_a_file_is_refused() {
         let (_folder, inputs) = step();
         let bad = inputs.read("os-image/disk.qcow2", 2).unwrap_err();
-        assert_eq!(bad.message, "\"os-image/disk.qcow2\" is larger than 2 bytes, the most that is read of such a file");
+        assert_eq!(
+            bad.message,
+            "\"os-image/disk.qcow2\" is larger than 2 bytes, the most that is read of such a file"
+        );
     }
 
     proptest! {

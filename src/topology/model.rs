@@ -138,7 +138,9 @@ impl TryFrom<String> for DiskSerial {
 
     fn try_from(text: String) -> Result<Self, BadSerial> {
         let fits = (1..=20).contains(&text.len())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
         if fits { Ok(Self(text)) } else { Err(BadSerial) }
     }
 }
@@ -170,9 +172,18 @@ impl TryFrom<String> for UserName {
     type Error = BadUser;
 
     fn try_from(text: String) -> Result<Self, BadUser> {
-        let first = text.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-        let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-        if first && rest && text.len() <= 32 { Ok(Self(text)) } else { Err(BadUser) }
+        let first = text
+            .chars()
+            .next()
+            .is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        let rest = text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if first && rest && text.len() <= 32 {
+            Ok(Self(text))
+        } else {
+            Err(BadUser)
+        }
     }
 }
 

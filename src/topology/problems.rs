@@ -18,7 +18,11 @@ pub struct Problem {
 impl Problem {
     /// A problem without a hint.
     pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), hint: None }
+        Self {
+            path: path.into(),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The same with a hint, where there is one.
@@ -112,7 +116,10 @@ pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str
     }
     let wanted = plain(written);
     let known: Vec<&str> = known.into_iter().collect();
-    let alias = ELSEWHERE.iter().find(|(theirs, _)| *theirs == wanted).map(|(_, ours)| *ours);
+    let alias = ELSEWHERE
+        .iter()
+        .find(|(theirs, _)| *theirs == wanted)
+        .map(|(_, ours)| *ours);
     if let Some(found) = known.iter().find(|name| Some(**name) == alias) {
         return Some(found);
     }
@@ -156,7 +163,11 @@ pub(crate) fn quoted(text: &str) -> String {
 /// A key as it may stand in a path.
 pub(crate) fn segment(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if !key.is_empty() && key.len() <= 63 && key.chars().all(plain) { key.to_owned() } else { quoted(key) }
+    if !key.is_empty() && key.len() <= 63 && key.chars().all(plain) {
+        key.to_owned()
+    } else {
+        quoted(key)
+    }
 }
 
 #[cfg(test)]
@@ -190,7 +201,11 @@ mod tests {
 
     #[test]
     fn a_long_list_of_problems_is_cut() {
-        let many = Problems((0..60).map(|n| Problem::new(format!("p{n}"), "is wrong")).collect());
+        let many = Problems(
+            (0..60)
+                .map(|n| Problem::new(format!("p{n}"), "is wrong"))
+                .collect(),
+        );
         assert_eq!(many.to_string().lines().count(), 51);
         assert!(many.to_string().ends_with("… and 10 more"));
     }

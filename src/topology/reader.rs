@@ -52,7 +52,11 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub fn new(path: impl Into<String>, value: &'a Value, report: &'a Report) -> Self {
-        Self { path: path.into(), value, report }
+        Self {
+            path: path.into(),
+            value,
+            report,
+        }
     }
 
     /// Tells that this value is wrong.
@@ -62,7 +66,8 @@ impl<'a> Cursor<'a> {
 
     /// The same, with what was probably meant.
     pub fn wrong_hint(&self, message: impl Into<String>, hint: Option<String>) {
-        self.report.add(Problem::new(self.path.clone(), message).hint(hint.or_else(|| self.variable())));
+        self.report
+            .add(Problem::new(self.path.clone(), message).hint(hint.or_else(|| self.variable())));
     }
 
     /// `SHOWN: use EXPECTED`, for a value of a wrong type or form.
@@ -84,9 +89,12 @@ impl<'a> Cursor<'a> {
     /// A mapping with fields of ours.
     pub fn object(&self, expected: &str) -> Option<Object<'a>> {
         match self.value {
-            Value::Object(map) => {
-                Some(Object { path: self.path.clone(), map, report: self.report, asked: RefCell::default() })
-            }
+            Value::Object(map) => Some(Object {
+                path: self.path.clone(),
+                map,
+                report: self.report,
+                asked: RefCell::default(),
+            }),
             _ => {
                 self.expected(expected);
                 None
@@ -100,7 +108,11 @@ impl<'a> Cursor<'a> {
             self.expected(expected);
             return None;
         };
-        Some(map.iter().map(|(key, value)| (key.as_str(), self.at(&segment(key), value))).collect())
+        Some(
+            map.iter()
+                .map(|(key, value)| (key.as_str(), self.at(&segment(key), value)))
+                .collect(),
+        )
     }
 
     /// A list of at most `most` items.
@@ -171,11 +183,12 @@ impl<'a> Cursor<'a> {
             Value::String(text) => text.parse().map_or_else(|error| refuse(error, hint(text)), Some),
             Value::Number(number) => {
                 // Refused by the same parser, for the sake of its words.
-                number.to_string().parse().map_or_else(|error| refuse(error, None), Some)
+                number
+                    .to_string()
+                    .parse()
+                    .map_or_else(|error| refuse(error, None), Some)
             }
-            _ => {
-                "".parse().map_or_else(|error| refuse(error, None), |_: T| None)
-            }
+            _ => "".parse().map_or_else(|error| refuse(error, None), |_: T| None),
         }
     }
 
@@ -197,9 +210,15 @@ impl<'a> Cursor<'a> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let found = self.value.as_str().and_then(|text| choices.iter().find(|(name, _)| *name == text));
+        let found = self
+            .value
+            .as_str()
+            .and_then(|text| choices.iter().find(|(name, _)| *name == text));
         if found.is_none() {
-            let hint = self.value.as_str().and_then(|text| did_you_mean(text, names.iter().copied()));
+            let hint = self
+                .value
+                .as_str()
+                .and_then(|text| did_you_mean(text, names.iter().copied()));
             self.expected_hint(listed(&names, "or"), hint);
         }
         found.map(|(_, value)| *value)
@@ -207,7 +226,11 @@ impl<'a> Cursor<'a> {
 }
 
 fn below(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// A value as it stands in a message.
@@ -235,14 +258,19 @@ impl<'a> Object<'a> {
     /// The field of that name, where it was written.
     pub fn field(&self, name: &'static str) -> Option<Cursor<'a>> {
         self.asked.borrow_mut().insert(name);
-        self.map.get(name).map(|value| Cursor::new(below(&self.path, name), value, self.report))
+        self.map
+            .get(name)
+            .map(|value| Cursor::new(below(&self.path, name), value, self.report))
     }
 
     /// The field of that name; told as missing where it was not written.
     pub fn required(&self, name: &'static str, expected: &str) -> Option<Cursor<'a>> {
         let field = self.field(name);
         if field.is_none() && !self.misspelt(name) {
-            self.report.add(Problem::new(below(&self.path, name), format!("is missing: use {expected}")));
+            self.report.add(Problem::new(
+                below(&self.path, name),
+                format!("is missing: use {expected}"),
+            ));
         }
         field
     }
@@ -273,7 +301,8 @@ impl<'a> Object<'a> {
                 known => format!("use {}", listed(known, "or")),
             };
             let hint = near.or_else(|| explain(key)).unwrap_or(hint);
-            self.report.add(Problem::new(below(&self.path, &segment(key)), "no such field").hint(Some(hint)));
+            self.report
+                .add(Problem::new(below(&self.path, &segment(key)), "no such field").hint(Some(hint)));
         }
     }
 }

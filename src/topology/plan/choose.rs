@@ -76,12 +76,16 @@ pub enum PlanError {
 impl Fault for PlanError {
     fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Collides { .. } => "Use auto, which keeps clear of what is in use, or another subnet.".to_owned(),
+            Self::Collides { .. } => {
+                "Use auto, which keeps clear of what is in use, or another subnet.".to_owned()
+            }
             Self::NoneFree { .. } => {
                 "Give the network a subnet of its own, or take something out of avoid.".to_owned()
             }
             Self::NoRoom { .. } => "Give the network a subnet with a shorter prefix.".to_owned(),
-            Self::NoBridge(_) => "Remove interfaces that earlier clusters left behind (`ip link`).".to_owned(),
+            Self::NoBridge(_) => {
+                "Remove interfaces that earlier clusters left behind (`ip link`).".to_owned()
+            }
         })
     }
 }
@@ -100,14 +104,22 @@ pub fn cluster_name(rng: &mut impl Rng) -> Name {
 /// Chooses everything that the topology left open.
 ///
 /// The same topology, host and state of the generator give the same plan.
-pub fn plan(topology: &Topology, host: &HostNetwork, cluster: Name, rng: &mut impl Rng) -> Result<Plan, PlanError> {
+pub fn plan(
+    topology: &Topology,
+    host: &HostNetwork,
+    cluster: Name,
+    rng: &mut impl Rng,
+) -> Result<Plan, PlanError> {
     let subnets = subnets(topology, host, rng)?;
     let bridges = bridges(topology.networks.len(), &host.bridges, rng)?;
     let mut networks = Vec::new();
     let mut free = BTreeMap::new();
     for ((network, subnet), bridge) in topology.networks.iter().zip(subnets).zip(bridges) {
         let nodes = members(topology, network);
-        let no_room = || PlanError::NoRoom { network: network.name.clone(), nodes };
+        let no_room = || PlanError::NoRoom {
+            network: network.name.clone(),
+            nodes,
+        };
         let all = addresses(subnet, nodes).ok_or_else(no_room)?;
         networks.push(PlannedNetwork {
             name: network.name.clone(),
@@ -125,17 +137,36 @@ pub fn plan(topology: &Topology, host: &HostNetwork, cluster: Name, rng: &mut im
         let mut nics = Vec::new();
         for network in &node.networks {
             let address = free.get_mut(network).and_then(Iterator::next);
-            let address = address.ok_or_else(|| PlanError::NoRoom { network: network.clone(), nodes: 1 })?;
-            nics.push(Nic { network: network.clone(), mac: mac(&mut macs, rng), address });
+            let address = address.ok_or_else(|| PlanError::NoRoom {
+                network: network.clone(),
+                nodes: 1,
+            })?;
+            nics.push(Nic {
+                network: network.clone(),
+                mac: mac(&mut macs, rng),
+                address,
+            });
         }
         let uuid: Uuid = uuid::Builder::from_random_bytes(rng.random()).into_uuid();
-        nodes.push(PlannedNode { node: node.clone(), uuid, nics });
+        nodes.push(PlannedNode {
+            node: node.clone(),
+            uuid,
+            nics,
+        });
     }
-    Ok(Plan { cluster, networks, nodes })
+    Ok(Plan {
+        cluster,
+        networks,
+        nodes,
+    })
 }
 
 fn members(topology: &Topology, network: &Network) -> u64 {
-    topology.nodes.iter().filter(|node| node.networks.contains(&network.name)).count() as u64
+    topology
+        .nodes
+        .iter()
+        .filter(|node| node.networks.contains(&network.name))
+        .count() as u64
 }
 
 fn mtu(network: &Network, host: &HostNetwork) -> u32 {
@@ -160,11 +191,22 @@ fn subnets(topology: &Topology, host: &HostNetwork, rng: &mut impl Rng) -> Resul
     let mut taken: Vec<Ipv4Net> = around.iter().map(net).collect();
     taken.extend(common());
     taken.extend(&topology.avoid);
-    for (network, subnet) in topology.networks.iter().filter_map(|n| n.subnet.map(|subnet| (n, subnet))) {
+    for (network, subnet) in topology
+        .networks
+        .iter()
+        .filter_map(|n| n.subnet.map(|subnet| (n, subnet)))
+    {
         // The narrowest of all that it hits says most: a nameserver rather than the route to it.
-        let hit = around.iter().filter(|taken| overlap(net(taken), subnet)).max_by_key(|taken| net(taken).prefix_len());
+        let hit = around
+            .iter()
+            .filter(|taken| overlap(net(taken), subnet))
+            .max_by_key(|taken| net(taken).prefix_len());
         if let Some(taken) = hit {
-            return Err(PlanError::Collides { network: network.name.clone(), subnet, taken: *taken });
+            return Err(PlanError::Collides {
+                network: network.name.clone(),
+                subnet,
+                taken: *taken,
+            });
         }
         taken.push(subnet);
     }
@@ -174,8 +216,10 @@ fn subnets(topology: &Topology, host: &HostNetwork, rng: &mut impl Rng) -> Resul
             Some(subnet) => subnet.trunc(),
             None => {
                 let nodes = members(topology, network);
-                let subnet = choose(nodes, &taken, rng)
-                    .ok_or_else(|| PlanError::NoneFree { network: network.name.clone(), nodes })?;
+                let subnet = choose(nodes, &taken, rng).ok_or_else(|| PlanError::NoneFree {
+                    network: network.name.clone(),
+                    nodes,
+                })?;
                 taken.push(subnet);
                 subnet
             }
@@ -190,7 +234,11 @@ fn bridges(count: usize, taken: &BTreeSet<String>, rng: &mut impl Rng) -> Result
     let start = rng.random::<u16>();
     (0..=u16::MAX)
         .map(|step| start.wrapping_add(step))
-        .map(|stem| (0..count).map(|index| format!("lv{stem:04x}-{index}")).collect::<Vec<_>>())
+        .map(|stem| {
+            (0..count)
+                .map(|index| format!("lv{stem:04x}-{index}"))
+                .collect::<Vec<_>>()
+        })
         .find(|names| names.iter().all(|name| !taken.contains(name)))
         .ok_or(PlanError::NoBridge(taken.len()))
 }
@@ -236,13 +284,28 @@ mod tests {
     #[test]
     fn a_given_subnet_in_use_is_refused() {
         for (subnet, told) in [
-            ("10.9.0.0/24", "networks.default: the subnet 10.9.0.0/24 overlaps the route to 10.8.0.0/15 of this container"),
-            ("10.80.0.0/24", "networks.default: the subnet 10.80.0.0/24 overlaps the address 10.80.0.5 of this container"),
-            ("10.255.0.0/16", "networks.default: the subnet 10.255.0.0/16 overlaps the nameserver 10.255.0.53 of this container"),
+            (
+                "10.9.0.0/24",
+                "networks.default: the subnet 10.9.0.0/24 overlaps the route to 10.8.0.0/15 of this container",
+            ),
+            (
+                "10.80.0.0/24",
+                "networks.default: the subnet 10.80.0.0/24 overlaps the address 10.80.0.5 of this container",
+            ),
+            (
+                "10.255.0.0/16",
+                "networks.default: the subnet 10.255.0.0/16 overlaps the nameserver 10.255.0.53 of this container",
+            ),
         ] {
             let topology = topology(json!({"default": {"nat": subnet}}), json!({"a": null}), &[]);
             let name = "test".parse().unwrap();
-            let error = plan(&topology, &host(&["10.8.0.0/15"]), name, &mut StdRng::seed_from_u64(1)).unwrap_err();
+            let error = plan(
+                &topology,
+                &host(&["10.8.0.0/15"]),
+                name,
+                &mut StdRng::seed_from_u64(1),
+            )
+            .unwrap_err();
             assert_eq!(error.to_string(), told);
         }
     }
@@ -250,9 +313,22 @@ mod tests {
     #[test]
     fn nothing_free_is_told() {
         let full = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
-        let topology = topology(json!({"default": {"nat": "auto"}}), json!({"a": {"count": 3}}), &[]);
-        let error = plan(&topology, &host(&full), "test".parse().unwrap(), &mut StdRng::seed_from_u64(1)).unwrap_err();
-        assert_eq!(error.to_string(), "networks.default: no private subnet is free for 3 nodes");
+        let topology = topology(
+            json!({"default": {"nat": "auto"}}),
+            json!({"a": {"count": 3}}),
+            &[],
+        );
+        let error = plan(
+            &topology,
+            &host(&full),
+            "test".parse().unwrap(),
+            &mut StdRng::seed_from_u64(1),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "networks.default: no private subnet is free for 3 nodes"
+        );
     }
 
     #[test]
@@ -260,7 +336,12 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7);
         let names: BTreeSet<String> = (0..1000).map(|_| cluster_name(&mut rng).to_string()).collect();
         assert_eq!(names.len(), 1000);
-        assert!(names.iter().all(|name| name.len() <= 30 && name.split('-').count() == 3), "{names:?}");
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= 30 && name.split('-').count() == 3),
+            "{names:?}"
+        );
         assert_eq!(ADJECTIVES.iter().collect::<BTreeSet<_>>().len(), ADJECTIVES.len());
         assert_eq!(ANIMALS.iter().collect::<BTreeSet<_>>().len(), ANIMALS.len());
     }
@@ -269,15 +350,29 @@ mod tests {
     fn mtus() {
         let networks = json!({"default": {"nat": "auto"}, "big": {"isolated": "auto", "mtu": 9000}, "plain": {"isolated": "auto"}});
         let topology = topology(networks, json!({"a": null}), &[]);
-        let plan = plan(&topology, &host(&[]), "test".parse().unwrap(), &mut StdRng::seed_from_u64(1)).unwrap();
-        assert_eq!(plan.networks.iter().map(|network| network.mtu).collect::<Vec<_>>(), [1400, 9000, 1500]);
+        let plan = plan(
+            &topology,
+            &host(&[]),
+            "test".parse().unwrap(),
+            &mut StdRng::seed_from_u64(1),
+        )
+        .unwrap();
+        assert_eq!(
+            plan.networks
+                .iter()
+                .map(|network| network.mtu)
+                .collect::<Vec<_>>(),
+            [1400, 9000, 1500]
+        );
     }
 
     fn private() -> impl Strategy<Value = Ipv4Net> {
         (any::<u32>(), 9u8..=30, 0usize..3).prop_map(|(address, prefix, pool)| {
             let (base, bits) = [(0x0a00_0000u32, 8), (0xac10_0000, 12), (0xc0a8_0000, 16)][pool];
             let address = base | (address & (u32::MAX >> bits));
-            Ipv4Net::new(address.into(), prefix.max(bits + 1)).unwrap().trunc()
+            Ipv4Net::new(address.into(), prefix.max(bits + 1))
+                .unwrap()
+                .trunc()
         })
     }
 

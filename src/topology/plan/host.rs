@@ -52,17 +52,29 @@ impl HostNetwork {
             fs::read_to_string(&path).map_err(|source| HostError { path, source })
         };
         let routes = routes(&text("proc/net/route")?);
-        let uplink = routes.iter().find(|route| route.subnet.prefix_len() == 0).map(|route| route.interface.clone());
+        let uplink = routes
+            .iter()
+            .find(|route| route.subnet.prefix_len() == 0)
+            .map(|route| route.interface.clone());
         let mtu = uplink.and_then(|name| text(&format!("sys/class/net/{name}/mtu")).ok());
         let path = root.join("sys/class/net");
         let interfaces = fs::read_dir(&path).map_err(|source| HostError { path, source })?;
         Ok(Self {
-            routes: routes.iter().map(|route| route.subnet).filter(|net| net.prefix_len() >= 8).collect(),
+            routes: routes
+                .iter()
+                .map(|route| route.subnet)
+                .filter(|net| net.prefix_len() >= 8)
+                .collect(),
             addresses: addresses(&text("proc/net/fib_trie")?),
             // A container without a resolver has none to keep away from.
-            nameservers: text("etc/resolv.conf").map(|text| nameservers(&text)).unwrap_or_default(),
+            nameservers: text("etc/resolv.conf")
+                .map(|text| nameservers(&text))
+                .unwrap_or_default(),
             uplink_mtu: mtu.and_then(|text| text.trim().parse().ok()).unwrap_or(1500),
-            bridges: interfaces.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+            bridges: interfaces
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect(),
         })
     }
 }
@@ -80,10 +92,15 @@ fn routes(text: &str) -> Vec<Route> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let number = |index: usize| {
             let field = fields.get(index)?;
-            u32::from_str_radix(field, 16).ok().map(|number| Ipv4Addr::from(number.to_ne_bytes()))
+            u32::from_str_radix(field, 16)
+                .ok()
+                .map(|number| Ipv4Addr::from(number.to_ne_bytes()))
         };
         let subnet = Ipv4Net::with_netmask(number(1)?, number(7)?).ok()?;
-        Some(Route { interface: (*fields.first()?).to_owned(), subnet: subnet.trunc() })
+        Some(Route {
+            interface: (*fields.first()?).to_owned(),
+            subnet: subnet.trunc(),
+        })
     };
     text.lines().filter_map(line).collect()
 }
@@ -106,7 +123,9 @@ fn addresses(text: &str) -> Vec<Ipv4Net> {
 fn nameservers(text: &str) -> Vec<Ipv4Addr> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next()?.parse().ok()).flatten()
+        (words.next() == Some("nameserver"))
+            .then(|| words.next()?.parse().ok())
+            .flatten()
     };
     text.lines().filter_map(line).collect()
 }
@@ -132,7 +151,10 @@ mod tests {
         for (path, text) in [
             ("proc/net/route", ROUTE),
             ("proc/net/fib_trie", TRIE),
-            ("etc/resolv.conf", "# made\nnameserver 10.80.0.1 \nnameserver fd00::1\nsearch nameserver 1.1.1.1\n"),
+            (
+                "etc/resolv.conf",
+                "# made\nnameserver 10.80.0.1 \nnameserver fd00::1\nsearch nameserver 1.1.1.1\n",
+            ),
             ("sys/class/net/eth0/mtu", "1400\n"),
             ("sys/class/net/lo/mtu", "65536\n"),
         ] {
@@ -158,7 +180,11 @@ mod tests {
     fn a_missing_file_is_named() {
         let root = tempfile::tempdir().unwrap();
         let error = HostNetwork::read_below(root.path()).unwrap_err();
-        assert!(crate::fault::tell(&error).contains("proc/net/route: No such file"), "{}", crate::fault::tell(&error));
+        assert!(
+            crate::fault::tell(&error).contains("proc/net/route: No such file"),
+            "{}",
+            crate::fault::tell(&error)
+        );
     }
 
     proptest! {

@@ -25,7 +25,9 @@ pub fn room(subnet: Ipv4Net) -> u64 {
 /// The subnet's address with that number: 0 is the network's own. `None` where it lies outside.
 fn numbered(subnet: Ipv4Net, number: u64) -> Option<Ipv4Addr> {
     let number = u32::try_from(number).ok()?;
-    let address = u32::from(subnet.network()).checked_add(number).map(Ipv4Addr::from)?;
+    let address = u32::from(subnet.network())
+        .checked_add(number)
+        .map(Ipv4Addr::from)?;
     subnet.contains(&address).then_some(address)
 }
 
@@ -40,8 +42,14 @@ pub fn addresses(subnet: Ipv4Net, nodes: u64) -> Option<Vec<Ipv4Addr>> {
         return None;
     }
     let last = room(subnet) + 1;
-    let first = if FIRST + nodes.saturating_sub(1) <= last { FIRST } else { FIRST_IN_SMALL };
-    (first..first + nodes).map(|number| numbered(subnet, number)).collect()
+    let first = if FIRST + nodes.saturating_sub(1) <= last {
+        FIRST
+    } else {
+        FIRST_IN_SMALL
+    };
+    (first..first + nodes)
+        .map(|number| numbered(subnet, number))
+        .collect()
 }
 
 /// What software that runs on nodes and beside them commonly takes: Flannel's and kubeadm's pods, kubeadm's services, K3s'
@@ -57,7 +65,9 @@ const COMMON: [(Ipv4Addr, u8); 6] = [
 
 /// The usual pod and service ranges, which `auto` leaves alone although no route leads to them yet.
 pub fn common() -> impl Iterator<Item = Ipv4Net> {
-    COMMON.into_iter().filter_map(|(address, prefix)| Ipv4Net::new(address, prefix).ok())
+    COMMON
+        .into_iter()
+        .filter_map(|(address, prefix)| Ipv4Net::new(address, prefix).ok())
 }
 
 /// Where `auto` looks, the widest first (RFC 1918).
@@ -95,7 +105,8 @@ mod tests {
     use super::*;
 
     fn any_net() -> impl Strategy<Value = Ipv4Net> {
-        (any::<u32>(), 0u8..=32).prop_map(|(address, prefix)| Ipv4Net::new(address.into(), prefix).unwrap().trunc())
+        (any::<u32>(), 0u8..=32)
+            .prop_map(|(address, prefix)| Ipv4Net::new(address.into(), prefix).unwrap().trunc())
     }
 
     #[test]
@@ -103,7 +114,10 @@ mod tests {
         let net = "10.9.0.0/29".parse().unwrap();
         assert_eq!(room(net), 5);
         let five = addresses(net, 5).unwrap();
-        assert_eq!((five[0], five[4]), ("10.9.0.2".parse().unwrap(), "10.9.0.6".parse().unwrap()));
+        assert_eq!(
+            (five[0], five[4]),
+            ("10.9.0.2".parse().unwrap(), "10.9.0.6".parse().unwrap())
+        );
         assert_eq!(addresses(net, 6), None);
         let net = "10.9.0.0/28".parse().unwrap();
         assert_eq!(addresses(net, 4).unwrap()[0], Ipv4Addr::new(10, 9, 0, 11));

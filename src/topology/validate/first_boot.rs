@@ -19,8 +19,11 @@ const EXPECTED: &str = "{user_data: PATH, network_config: PATH} or {ignition: PA
 
 pub(super) fn read(field: &Cursor<'_>, inputs: &Inputs) -> Option<FirstBoot> {
     let object = field.object(EXPECTED)?;
-    let (user_data, network_config, ignition) =
-        (object.field("user_data"), object.field("network_config"), object.field("ignition"));
+    let (user_data, network_config, ignition) = (
+        object.field("user_data"),
+        object.field("network_config"),
+        object.field("ignition"),
+    );
     let made = match (&user_data, &network_config, &ignition) {
         (None, None, None) => {
             object.wrong(format!("names no file: use {EXPECTED}"));
@@ -61,8 +64,14 @@ fn content(field: &Cursor<'_>, inputs: &Inputs, judge: fn(&[u8]) -> Verdict) -> 
             return None;
         }
     };
-    let verdict = if content.is_empty() { Err(("is an empty file".to_owned(), None)) } else { judge(&content) };
-    verdict.map_err(|(message, hint)| field.wrong_hint(format!("{} {message}", quoted(path)), hint)).ok()?;
+    let verdict = if content.is_empty() {
+        Err(("is an empty file".to_owned(), None))
+    } else {
+        judge(&content)
+    };
+    verdict
+        .map_err(|(message, hint)| field.wrong_hint(format!("{} {message}", quoted(path)), hint))
+        .ok()?;
     Some(content)
 }
 
@@ -87,17 +96,23 @@ fn judge_user_data(content: &[u8]) -> Verdict {
         return Ok(());
     }
     let Ok(text) = std::str::from_utf8(content) else {
-        return Err(("is neither text in UTF-8 nor gzip: cloud-init would ignore it".to_owned(), None));
+        return Err((
+            "is neither text in UTF-8 nor gzip: cloud-init would ignore it".to_owned(),
+            None,
+        ));
     };
     let first = text.lines().next().unwrap_or_default();
     let known = BEGINNINGS.iter().any(|beginning| {
-        first.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+        first
+            .get(..beginning.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(beginning))
     });
     if !known {
         let mapping = matches!(yaml_mapping(text), Ok(true));
         let hint = mapping.then(|| "add #cloud-config as its first line".to_owned());
         return Err((
-            "begins with nothing that cloud-init knows, such as #cloud-config or #!, and would be ignored".to_owned(),
+            "begins with nothing that cloud-init knows, such as #cloud-config or #!, and would be ignored"
+                .to_owned(),
             hint,
         ));
     }
@@ -108,7 +123,13 @@ fn judge_user_data(content: &[u8]) -> Verdict {
         }
     } else if first.starts_with("#cloud-confi") && !first.starts_with("#cloud-config-") {
         let hint = Some("its first line must be #cloud-config and no more".to_owned());
-        return Err((format!("begins with {}, which cloud-init may not recognise", quoted(first)), hint));
+        return Err((
+            format!(
+                "begins with {}, which cloud-init may not recognise",
+                quoted(first)
+            ),
+            hint,
+        ));
     }
     Ok(())
 }
@@ -136,13 +157,25 @@ fn judge_network_config(content: &[u8]) -> Verdict {
     let Ok(text) = std::str::from_utf8(content) else {
         return Err(("is no text in UTF-8".to_owned(), None));
     };
-    let config: NetworkConfig = serde_yaml_ng::from_str(text)
-        .map_err(|error| (format!("is no network configuration: {}", yaml_problem(text, &error)), None))?;
-    let version = config.version.or(config.network.and_then(|network| network.version));
+    let config: NetworkConfig = serde_yaml_ng::from_str(text).map_err(|error| {
+        (
+            format!("is no network configuration: {}", yaml_problem(text, &error)),
+            None,
+        )
+    })?;
+    let version = config
+        .version
+        .or(config.network.and_then(|network| network.version));
     match version {
         Some(1 | 2) => Ok(()),
-        Some(other) => Err((format!("has version {other}: cloud-init knows versions 1 and 2"), None)),
-        None => Err(("has no version: cloud-init wants version: 1 or version: 2".to_owned(), None)),
+        Some(other) => Err((
+            format!("has version {other}: cloud-init knows versions 1 and 2"),
+            None,
+        )),
+        None => Err((
+            "has no version: cloud-init wants version: 1 or version: 2".to_owned(),
+            None,
+        )),
     }
 }
 
@@ -160,8 +193,11 @@ fn judge_ignition(content: &[u8]) -> Verdict {
     let config: IgnitionConfig = match serde_json::from_slice(content) {
         Ok(config) => config,
         Err(error) => {
-            let butane = content.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"variant:"));
-            let hint = butane.then(|| "it is Butane: turn it into Ignition by `butane --strict` first".to_owned());
+            let butane = content
+                .split(|byte| *byte == b'\n')
+                .any(|line| line.starts_with(b"variant:"));
+            let hint =
+                butane.then(|| "it is Butane: turn it into Ignition by `butane --strict` first".to_owned());
             return Err((format!("is no Ignition configuration: {error}"), hint));
         }
     };
@@ -169,8 +205,13 @@ fn judge_ignition(content: &[u8]) -> Verdict {
     if version == "3" || version.starts_with("3.") {
         return Ok(());
     }
-    let hint = version.starts_with("2.").then(|| "ign-converter turns version 2 into 3".to_owned());
-    Err((format!("has ignition.version {}: version 3.x is needed", quoted(&version)), hint))
+    let hint = version
+        .starts_with("2.")
+        .then(|| "ign-converter turns version 2 into 3".to_owned());
+    Err((
+        format!("has ignition.version {}: version 3.x is needed", quoted(&version)),
+        hint,
+    ))
 }
 
 #[cfg(test)]
@@ -209,7 +250,11 @@ mod tests {
 
     #[test]
     fn network_configuration() {
-        for text in ["version: 2\nethernets: {}", "network:\n  version: 1\n  config: []", "{\"version\": 2}"] {
+        for text in [
+            "version: 2\nethernets: {}",
+            "network:\n  version: 1\n  config: []",
+            "{\"version\": 2}",
+        ] {
             assert_eq!(told(judge_network_config(text.as_bytes())), "ok", "{text}");
         }
         assert!(told(judge_network_config(b"version: 3")).contains("versions 1 and 2"));
@@ -219,8 +264,16 @@ mod tests {
 
     #[test]
     fn ignition() {
-        assert_eq!(told(judge_ignition(br#"{"ignition": {"version": "3.4.0"}, "storage": {}}"#)), "ok");
-        assert!(told(judge_ignition(br#"{"ignition": {"version": "2.3.0"}}"#)).ends_with("turns version 2 into 3"));
+        assert_eq!(
+            told(judge_ignition(
+                br#"{"ignition": {"version": "3.4.0"}, "storage": {}}"#
+            )),
+            "ok"
+        );
+        assert!(
+            told(judge_ignition(br#"{"ignition": {"version": "2.3.0"}}"#))
+                .ends_with("turns version 2 into 3")
+        );
         assert!(told(judge_ignition(b"variant: fcos\nversion: 1.5.0\n")).contains("it is Butane"));
         assert!(told(judge_ignition(b"{}")).contains("missing field `ignition`"));
     }

@@ -21,14 +21,22 @@ pub(super) fn read(field: &Cursor<'_>, inputs: &Inputs) -> Option<ImageSource> {
         return None;
     }
     let object = field.object(EXPECTED)?;
-    let (file, r#box, url, sha256) =
-        (object.field("file"), object.field("box"), object.field("url"), object.field("sha256"));
+    let (file, r#box, url, sha256) = (
+        object.field("file"),
+        object.field("box"),
+        object.field("url"),
+        object.field("sha256"),
+    );
     let source = match (&file, &r#box, &url, &sha256) {
         (Some(path), None, None, None) => found(path, inputs).map(ImageSource::File),
         (None, Some(path), None, None) => found(path, inputs).map(ImageSource::Box),
         (None, None, Some(url), Some(sha256)) => {
-            let (url, sha256) = (address(url), sha256.checked("the 64 hexadecimal digits that sha256sum prints"));
-            url.zip(sha256).map(|(url, sha256)| ImageSource::Url { url, sha256 })
+            let (url, sha256) = (
+                address(url),
+                sha256.checked("the 64 hexadecimal digits that sha256sum prints"),
+            );
+            url.zip(sha256)
+                .map(|(url, sha256)| ImageSource::Url { url, sha256 })
         }
         (None, None, Some(url), None) => {
             url.wrong("needs sha256 beside it: the digest that the site publishes, or what sha256sum prints");
@@ -53,13 +61,20 @@ pub(super) fn read(field: &Cursor<'_>, inputs: &Inputs) -> Option<ImageSource> {
 
 fn found(field: &Cursor<'_>, inputs: &Inputs) -> Option<std::path::PathBuf> {
     let path = field.text("a path")?;
-    inputs.file(path).map_err(|bad| field.wrong_hint(bad.message, bad.hint)).ok()
+    inputs
+        .file(path)
+        .map_err(|bad| field.wrong_hint(bad.message, bad.hint))
+        .ok()
 }
 
 fn address(field: &Cursor<'_>) -> Option<Url> {
     let text = field.text("an http or https URL")?;
     // What cannot be taken apart is not shown either: it may hold a password all the same.
-    let shown = if text.contains('@') { "the URL".to_owned() } else { quoted(text) };
+    let shown = if text.contains('@') {
+        "the URL".to_owned()
+    } else {
+        quoted(text)
+    };
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
@@ -68,11 +83,15 @@ fn address(field: &Cursor<'_>) -> Option<Url> {
         }
     };
     if !matches!(url.scheme(), "http" | "https") {
-        field.wrong(format!("{shown}: only http and https are fetched; let a get step bring anything else"));
+        field.wrong(format!(
+            "{shown}: only http and https are fetched; let a get step bring anything else"
+        ));
         return None;
     }
     if !url.username().is_empty() || url.password().is_some() {
-        field.wrong("holds a user name or password, which would be shown in the log: let a get step fetch it instead");
+        field.wrong(
+            "holds a user name or password, which would be shown in the log: let a get step fetch it instead",
+        );
         return None;
     }
     Some(url)

@@ -13,11 +13,12 @@ use serde_json::{Map, Value};
 use self::settings::{Outer, Settings};
 use super::inputs::Inputs;
 use super::limits;
-use super::model::{AcceleratorChoice, FirstBoot, Network, Node, OnFailure, Ready, Timeout, Topology, UserName};
+use super::model::{
+    AcceleratorChoice, FirstBoot, Network, Node, OnFailure, Ready, Timeout, Topology, UserName,
+};
 use super::name::Name;
 use super::problems::{Problem, Problems, did_you_mean, listed};
 use super::reader::{Cursor, Object, Report};
-
 
 /// Reads a topology, and the first-boot files that it names below `inputs`.
 ///
@@ -48,21 +49,39 @@ fn topology(cursor: &Cursor<'_>, inputs: &Inputs) -> Option<Topology> {
     let nodes = nodes(&object, &outer, &defaults, &networks, inputs);
     let avoid = network::avoid(object.field("avoid"));
     let known = nodes.as_deref();
-    let collect = object.field("collect").map_or_else(|| Some(BTreeMap::new()), |field| collect::all(&field, known));
-    let lifetime = object.field("lifetime").map_or(Some(limits::DEFAULT_LIFETIME), |field| {
-        settings::within(&field, &limits::LIFETIME, "a time", "; Concourse keeps no container longer", |_| None)
-    });
-    let on_failure = object.field("on_failure").map_or(Some(OnFailure::default()), |field| {
-        field.choice(&[("destroy", OnFailure::Destroy), ("keep", OnFailure::Keep)])
-    });
-    let accelerator = object.field("accelerator").map_or(Some(AcceleratorChoice::default()), |field| {
-        field.choice(&[
-            ("auto", AcceleratorChoice::Auto),
-            ("kvm", AcceleratorChoice::Kvm),
-            ("tcg", AcceleratorChoice::Tcg),
-        ])
-    });
-    network::apart(&networks, avoid.as_deref().unwrap_or_default(), nodes.as_deref().unwrap_or_default());
+    let collect = object
+        .field("collect")
+        .map_or_else(|| Some(BTreeMap::new()), |field| collect::all(&field, known));
+    let lifetime = object
+        .field("lifetime")
+        .map_or(Some(limits::DEFAULT_LIFETIME), |field| {
+            settings::within(
+                &field,
+                &limits::LIFETIME,
+                "a time",
+                "; Concourse keeps no container longer",
+                |_| None,
+            )
+        });
+    let on_failure = object
+        .field("on_failure")
+        .map_or(Some(OnFailure::default()), |field| {
+            field.choice(&[("destroy", OnFailure::Destroy), ("keep", OnFailure::Keep)])
+        });
+    let accelerator = object
+        .field("accelerator")
+        .map_or(Some(AcceleratorChoice::default()), |field| {
+            field.choice(&[
+                ("auto", AcceleratorChoice::Auto),
+                ("kvm", AcceleratorChoice::Kvm),
+                ("tcg", AcceleratorChoice::Tcg),
+            ])
+        });
+    network::apart(
+        &networks,
+        avoid.as_deref().unwrap_or_default(),
+        nodes.as_deref().unwrap_or_default(),
+    );
     object.finish(|key| {
         matches!(key, "cpus" | "memory" | "disk" | "extra_disks")
             .then(|| "put it under defaults, where it holds for every node, or into a group".to_owned())
@@ -99,17 +118,37 @@ fn nodes(
         let name = group_name(key, cursor, &groups);
         let nothing = Value::Object(Map::new());
         // `worker:` with nothing behind it is a group that says nothing otherwise.
-        let shape = if cursor.value.is_null() { Cursor { value: &nothing, ..cursor.clone() } } else { cursor.clone() };
-        let Some(group) = shape.object("a mapping of fields, such as {count: 3, memory: 4GiB}") else {
+        let shape = if cursor.value.is_null() {
+            Cursor {
+                value: &nothing,
+                ..cursor.clone()
+            }
+        } else {
+            cursor.clone()
+        };
+        let Value::Object(_) = shape.value else {
+            let meant = shape
+                .value
+                .as_u64()
+                .map(|count| format!("did you mean {{count: {count}}}?"));
+            shape.expected_hint("a mapping of fields, such as {count: 3, memory: 4GiB}", meant);
             made = None;
             continue;
         };
-        let count = group.field("count").map_or(Some(1), |field| field.whole(&limits::NODES));
+        let Some(group) = shape.object("a mapping") else {
+            continue;
+        };
+        let count = group
+            .field("count")
+            .map_or(Some(1), |field| field.whole(&limits::NODES));
         total += count.unwrap_or(1);
         let settings = Settings::read(&group, inputs);
         group.finish(|key| {
-            matches!(key, "lifetime" | "on_failure" | "accelerator" | "collect" | "avoid")
-                .then(|| "it belongs to the whole topology, not to a group".to_owned())
+            matches!(
+                key,
+                "lifetime" | "on_failure" | "accelerator" | "collect" | "avoid"
+            )
+            .then(|| "it belongs to the whole topology, not to a group".to_owned())
         });
         pictured &= outer.image.is_some() || defaults.outer.image.is_some() || settings.outer.image.is_some();
         let node = machine(&cursor.path, cursor.report, outer, defaults, &settings, networks);
@@ -130,14 +169,24 @@ fn nodes(
         field.report.add(Problem::new("image", message));
     }
     if total > *limits::NODES.end() {
-        field.wrong(format!("are {total} in all: {} are the most", limits::NODES.end()));
+        field.wrong(format!(
+            "are {total} in all: {} are the most",
+            limits::NODES.end()
+        ));
         return None;
     }
     made
 }
 
 /// Names that mean something else: on every host, or to Ansible, which reads groups from the inventory.
-const TAKEN: [&str; 6] = ["localhost", "ip6-localhost", "ip6-loopback", "gateway", "all", "ungrouped"];
+const TAKEN: [&str; 6] = [
+    "localhost",
+    "ip6-localhost",
+    "ip6-loopback",
+    "gateway",
+    "all",
+    "ungrouped",
+];
 
 fn group_name(key: &str, cursor: &Cursor<'_>, groups: &[(&str, Cursor<'_>)]) -> Option<Name> {
     let name = match key.parse::<Name>() {
@@ -156,18 +205,26 @@ fn group_name(key: &str, cursor: &Cursor<'_>, groups: &[(&str, Cursor<'_>)]) -> 
         return None;
     }
     if TAKEN.contains(&key) {
-        cursor.wrong(format!("{key} means something else to every host or to Ansible: choose another name"));
+        cursor.wrong(format!(
+            "{key} means something else to every host or to Ansible: choose another name"
+        ));
         return None;
     }
     // A group called worker-1 beside one called worker: the same word would mean a group and a node.
     let (stem, number) = key.rsplit_once('-').unwrap_or((key, ""));
-    let number: u64 = if number.starts_with('0') { 0 } else { number.parse().unwrap_or(0) };
+    let number: u64 = if number.starts_with('0') {
+        0
+    } else {
+        number.parse().unwrap_or(0)
+    };
     let clash = groups.iter().find(|(other, group)| {
         let count = group.value.get("count").and_then(Value::as_u64).unwrap_or(1);
         *other == stem && (1..=count).contains(&number)
     });
     if clash.is_some() {
-        cursor.wrong(format!("{key} is also the name of a node of the group {stem}: choose another name"));
+        cursor.wrong(format!(
+            "{key} is also the name of a node of the group {stem}: choose another name"
+        ));
         return None;
     }
     Some(name)
@@ -183,7 +240,14 @@ struct Machine {
 
 impl Machine {
     fn named(self, name: Name, role: Name) -> Node {
-        let Settings { cpus, memory, disk, extra_disks, networks: _, outer } = self.settings;
+        let Settings {
+            cpus,
+            memory,
+            disk,
+            extra_disks,
+            networks: _,
+            outer,
+        } = self.settings;
         let mut forward = outer.forward.flatten().unwrap_or_default();
         forward.insert(22);
         Node {
@@ -198,7 +262,10 @@ impl Machine {
             forward,
             ssh_user: outer.ssh_user.flatten().unwrap_or_else(UserName::root),
             first_boot: outer.first_boot.flatten().unwrap_or(FirstBoot::Plain),
-            ready: outer.ready.flatten().unwrap_or(Ready { command: None, timeout: Timeout::Default }),
+            ready: outer.ready.flatten().unwrap_or(Ready {
+                command: None,
+                timeout: Timeout::Default,
+            }),
         }
     }
 }
@@ -212,17 +279,26 @@ fn machine(
     group: &Settings,
     networks: &network::Networks<'_>,
 ) -> Option<Machine> {
-    let settings = group.clone().or(defaults.clone()).or(Settings { outer: outer.clone(), ..Settings::default() });
+    let settings = group.clone().or(defaults.clone()).or(Settings {
+        outer: outer.clone(),
+        ..Settings::default()
+    });
     let named = match settings.networks.clone() {
         Some(named) => named,
         None => match networks.by_default() {
-            Some(name) => Some(vec![settings::NamedNetwork { name, path: String::new() }]),
+            Some(name) => Some(vec![settings::NamedNetwork {
+                name,
+                path: String::new(),
+            }]),
             None if networks.broken() => None,
             None => {
                 let names = networks.names();
                 report.add(Problem::new(
                     format!("{path}.networks"),
-                    format!("is missing: say which of {} its nodes are in; the first carries SSH", listed(&names, "and")),
+                    format!(
+                        "is missing: say which of {} its nodes are in; the first carries SSH",
+                        listed(&names, "and")
+                    ),
                 ));
                 None
             }
@@ -238,7 +314,11 @@ fn machine(
         report.add_once(
             Problem::new(
                 network.path.clone(),
-                format!("there is no network {:?}: there is {}", network.name.as_str(), listed(&names, "and")),
+                format!(
+                    "there is no network {:?}: there is {}",
+                    network.name.as_str(),
+                    listed(&names, "and")
+                ),
             )
             .hint(hint),
         );
@@ -254,9 +334,11 @@ fn machine(
 
 /// How many nodes have a NIC in the network.
 fn members(network: &Network, nodes: &[Node]) -> u64 {
-    nodes.iter().filter(|node| node.networks.contains(&network.name)).count() as u64
+    nodes
+        .iter()
+        .filter(|node| node.networks.contains(&network.name))
+        .count() as u64
 }
-
 
 #[cfg(test)]
 mod tests;

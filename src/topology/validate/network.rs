@@ -14,7 +14,8 @@ use crate::topology::plan::subnets;
 use crate::topology::problems::{Problem, quoted};
 use crate::topology::reader::{Cursor, Report};
 
-const EXPECTED: &str = "a mapping from names to networks, such as {default: {nat: auto}, storage: {isolated: auto}}";
+const EXPECTED: &str =
+    "a mapping from names to networks, such as {default: {nat: auto}, storage: {isolated: auto}}";
 
 /// The networks section as far as it could be read.
 pub(super) struct Networks<'a> {
@@ -28,10 +29,20 @@ pub(super) struct Networks<'a> {
 
 /// Reads the section; without it there is one NAT network called `default`.
 pub(super) fn all(field: Option<Cursor<'_>>) -> Networks<'_> {
-    let mut networks = Networks { read: Vec::new(), names: BTreeSet::new(), wrong: RefCell::new(false), report: None };
+    let mut networks = Networks {
+        read: Vec::new(),
+        names: BTreeSet::new(),
+        wrong: RefCell::new(false),
+        report: None,
+    };
     let Some(field) = field else {
         if let Ok(name) = "default".parse() {
-            let network = Network { name, kind: NetworkKind::Nat, subnet: None, mtu: None };
+            let network = Network {
+                name,
+                kind: NetworkKind::Nat,
+                subnet: None,
+                mtu: None,
+            };
             networks.names.insert("default".to_owned());
             networks.read.push((network, String::new()));
         }
@@ -44,7 +55,10 @@ pub(super) fn all(field: Option<Cursor<'_>>) -> Networks<'_> {
     };
     if entries.is_empty() || entries.len() > limits::NETWORKS {
         let count = entries.len();
-        field.wrong(format!("has {count} networks: use 1 to {}, or leave the section out", limits::NETWORKS));
+        field.wrong(format!(
+            "has {count} networks: use 1 to {}, or leave the section out",
+            limits::NETWORKS
+        ));
         networks.wrong.replace(true);
     }
     for (key, cursor) in entries {
@@ -60,10 +74,15 @@ pub(super) fn all(field: Option<Cursor<'_>>) -> Networks<'_> {
 }
 
 fn one(key: &str, cursor: &Cursor<'_>) -> Option<(Network, String)> {
-    let name: Option<Name> = key.parse().map_err(|error| cursor.wrong(format!("the network's name {error}"))).ok();
+    let name: Option<Name> = key
+        .parse()
+        .map_err(|error| cursor.wrong(format!("the network's name {error}")))
+        .ok();
     let object = cursor.object("{nat: auto}, {isolated: auto}, or a subnet in place of auto")?;
     let (nat, isolated) = (object.field("nat"), object.field("isolated"));
-    let mtu = object.field("mtu").map(|field| field.whole(&limits::MTU).and_then(|mtu| u32::try_from(mtu).ok()));
+    let mtu = object
+        .field("mtu")
+        .map(|field| field.whole(&limits::MTU).and_then(|mtu| u32::try_from(mtu).ok()));
     let kind = match (&nat, &isolated) {
         (Some(field), None) => Some((NetworkKind::Nat, field)),
         (None, Some(field)) => Some((NetworkKind::Isolated, field)),
@@ -72,7 +91,9 @@ fn one(key: &str, cursor: &Cursor<'_>) -> Option<(Network, String)> {
             None
         }
         (None, None) => {
-            object.wrong("says neither nat nor isolated: use {nat: auto} to lead outwards, {isolated: auto} not to");
+            object.wrong(
+                "says neither nat nor isolated: use {nat: auto} to lead outwards, {isolated: auto} not to",
+            );
             None
         }
     };
@@ -83,7 +104,15 @@ fn one(key: &str, cursor: &Cursor<'_>) -> Option<(Network, String)> {
         None => None,
         Some(mtu) => Some(mtu?),
     };
-    Some((Network { name: name?, kind, subnet: subnet?, mtu }, place))
+    Some((
+        Network {
+            name: name?,
+            kind,
+            subnet: subnet?,
+            mtu,
+        },
+        place,
+    ))
 }
 
 /// `Some(None)` is `auto`.
@@ -97,7 +126,9 @@ fn subnet(field: &Cursor<'_>) -> Option<Option<Ipv4Net>> {
         let hint = if text.parse::<ipnet::Ipv6Net>().is_ok() {
             Some("nodes have IPv4 addresses".to_owned())
         } else {
-            text.parse::<Ipv4Addr>().ok().map(|address| format!("did you mean {address}/24?"))
+            text.parse::<Ipv4Addr>()
+                .ok()
+                .map(|address| format!("did you mean {address}/24?"))
         };
         field.expected_hint(EXPECTED, hint);
         return None;
@@ -124,7 +155,10 @@ fn subnet(field: &Cursor<'_>) -> Option<Option<Ipv4Net>> {
         (Ipv4Addr::new(172, 16, 0, 0), 12),
         (Ipv4Addr::new(192, 168, 0, 0), 16),
     ];
-    let private = PRIVATE.iter().filter_map(|(addr, prefix)| Ipv4Net::new(*addr, *prefix).ok()).any(|p| p.contains(&net));
+    let private = PRIVATE
+        .iter()
+        .filter_map(|(addr, prefix)| Ipv4Net::new(*addr, *prefix).ok())
+        .any(|p| p.contains(&net));
     if !private {
         field.wrong(format!(
             "{} is no private-use subnet: use one inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
@@ -137,14 +171,18 @@ fn subnet(field: &Cursor<'_>) -> Option<Option<Ipv4Net>> {
 
 /// The subnets that `auto` must not choose.
 pub(super) fn avoid(field: Option<Cursor<'_>>) -> Option<Vec<Ipv4Net>> {
-    let Some(field) = field else { return Some(Vec::new()) };
+    let Some(field) = field else {
+        return Some(Vec::new());
+    };
     let items = field.list(limits::AVOID, "a list of subnets, such as [10.128.0.0/16]")?;
     let read: Vec<Option<Ipv4Net>> = items
         .iter()
         .map(|item| {
             const EXPECTED: &str = "a subnet, such as 10.128.0.0/16";
             let net = item.text(EXPECTED)?.parse::<Ipv4Net>();
-            net.map_err(|_| item.expected(EXPECTED)).ok().map(|net| net.trunc())
+            net.map_err(|_| item.expected(EXPECTED))
+                .ok()
+                .map(|net| net.trunc())
         })
         .collect();
     read.into_iter().collect()
@@ -166,11 +204,15 @@ pub(super) fn apart(networks: &Networks<'_>, avoid: &[Ipv4Net], nodes: &[Node]) 
             }
         }
         for net in avoid.iter().filter(|net| subnets::overlap(*subnet, **net)) {
-            report.add(Problem::new(place.as_str(), format!("{subnet} overlaps {net}, which stands under avoid")));
+            report.add(Problem::new(
+                place.as_str(),
+                format!("{subnet} overlaps {net}, which stands under avoid"),
+            ));
         }
         let (room, wanted) = (subnets::room(*subnet), members(network, nodes));
         if wanted > room {
-            let message = format!("{subnet} has room for {room} nodes and {wanted} are in it: use a shorter prefix");
+            let message =
+                format!("{subnet} has room for {room} nodes and {wanted} are in it: use a shorter prefix");
             report.add(Problem::new(place.as_str(), message));
         }
     }
@@ -210,9 +252,13 @@ impl Networks<'_> {
 
     /// Tells where a network is called as a node of the group is: both stand in the same sentences and files.
     pub fn apart_from(&self, group: &Name, count: u64, cursor: &Cursor<'_>) -> bool {
-        let clash = (1..=count).map(|number| format!("{group}-{number}")).find(|name| self.names.contains(name));
+        let clash = (1..=count)
+            .map(|number| format!("{group}-{number}"))
+            .find(|name| self.names.contains(name));
         if let Some(name) = &clash {
-            cursor.wrong(format!("its node {name} is called like a network: rename one of them"));
+            cursor.wrong(format!(
+                "its node {name} is called like a network: rename one of them"
+            ));
         }
         clash.is_none()
     }

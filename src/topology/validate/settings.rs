@@ -52,8 +52,12 @@ impl Outer {
         Self {
             forward: object.field("forward").map(|field| forward(&field)),
             image: object.field("image").map(|field| image::read(&field, inputs)),
-            ssh_user: object.field("ssh_user").map(|field| field.checked("a login name, such as root")),
-            first_boot: object.field("first_boot").map(|field| first_boot::read(&field, inputs)),
+            ssh_user: object
+                .field("ssh_user")
+                .map(|field| field.checked("a login name, such as root")),
+            first_boot: object
+                .field("first_boot")
+                .map(|field| first_boot::read(&field, inputs)),
             ready: object.field("ready").map(|field| ready(&field)),
         }
     }
@@ -72,9 +76,11 @@ impl Outer {
 impl Settings {
     pub fn read(object: &Object<'_>, inputs: &Inputs) -> Self {
         Self {
-            cpus: object
-                .field("cpus")
-                .map(|field| field.whole(&limits::CPUS).and_then(|cpus| u32::try_from(cpus).ok())),
+            cpus: object.field("cpus").map(|field| {
+                field
+                    .whole(&limits::CPUS)
+                    .and_then(|cpus| u32::try_from(cpus).ok())
+            }),
             memory: object.field("memory").map(|field| size(&field, &limits::MEMORY)),
             disk: object.field("disk").map(|field| size(&field, &limits::DISK)),
             extra_disks: object.field("extra_disks").map(|field| extra_disks(&field)),
@@ -147,7 +153,10 @@ fn size(field: &Cursor<'_>, range: &RangeInclusive<ByteSize>) -> Option<ByteSize
 }
 
 fn extra_disks(field: &Cursor<'_>) -> Option<Vec<ExtraDisk>> {
-    let items = field.list(limits::EXTRA_DISKS, "a list of disks, such as [{size: 10GiB, serial: data0}]")?;
+    let items = field.list(
+        limits::EXTRA_DISKS,
+        "a list of disks, such as [{size: 10GiB, serial: data0}]",
+    )?;
     let mut disks: Option<Vec<ExtraDisk>> = Some(Vec::new());
     let mut taken = BTreeSet::new();
     for (index, item) in items.iter().enumerate() {
@@ -155,7 +164,9 @@ fn extra_disks(field: &Cursor<'_>) -> Option<Vec<ExtraDisk>> {
         if let Some(disk) = &disk {
             if !taken.insert(disk.serial.as_str().to_owned()) {
                 let serial = disk.serial.as_str();
-                item.wrong(format!("the serial {serial:?} is another disk's already: give each its own"));
+                item.wrong(format!(
+                    "the serial {serial:?} is another disk's already: give each its own"
+                ));
                 disks = None;
             }
         }
@@ -169,17 +180,25 @@ fn extra_disks(field: &Cursor<'_>) -> Option<Vec<ExtraDisk>> {
 
 fn extra_disk(item: &Cursor<'_>, index: usize) -> Option<ExtraDisk> {
     let object = item.object("a mapping, such as {size: 10GiB, serial: data0}")?;
-    let size = object.required("size", "a size, such as 10GiB").and_then(|field| size(&field, &limits::DISK));
+    let size = object
+        .required("size", "a size, such as 10GiB")
+        .and_then(|field| size(&field, &limits::DISK));
     let serial = match object.field("serial") {
         Some(field) => field.checked("a disk serial of 1 to 20 characters, such as data0"),
         None => DiskSerial::try_from(format!("data{index}")).ok(),
     };
     object.finish(|_| None);
-    Some(ExtraDisk { size: size?, serial: serial? })
+    Some(ExtraDisk {
+        size: size?,
+        serial: serial?,
+    })
 }
 
 fn networks(field: &Cursor<'_>) -> Option<Vec<NamedNetwork>> {
-    let items = field.list(limits::NICS, "a list of network names, such as [default, storage]")?;
+    let items = field.list(
+        limits::NICS,
+        "a list of network names, such as [default, storage]",
+    )?;
     if items.is_empty() {
         field.wrong("is empty: a node needs a network, or SSH would not reach it");
         return None;
@@ -190,12 +209,18 @@ fn networks(field: &Cursor<'_>) -> Option<Vec<NamedNetwork>> {
         let name: Option<Name> = item.checked("a network's name");
         if let Some(name) = &name {
             if !taken.insert(name.clone()) {
-                item.wrong(format!("{:?} is named twice: a node has one NIC in a network", name.as_str()));
+                item.wrong(format!(
+                    "{:?} is named twice: a node has one NIC in a network",
+                    name.as_str()
+                ));
                 names = None;
             }
         }
         names = names.zip(name).map(|(mut names, name)| {
-            names.push(NamedNetwork { name, path: item.path.clone() });
+            names.push(NamedNetwork {
+                name,
+                path: item.path.clone(),
+            });
             names
         });
     }
@@ -207,15 +232,21 @@ fn forward(field: &Cursor<'_>) -> Option<BTreeSet<u16>> {
     // All of them are read before any is judged missing, so that every wrong one is told.
     let ports: Vec<Option<u16>> = items
         .iter()
-        .map(|item| item.whole(&(1..=u64::from(u16::MAX))).and_then(|port| u16::try_from(port).ok()))
+        .map(|item| {
+            item.whole(&(1..=u64::from(u16::MAX)))
+                .and_then(|port| u16::try_from(port).ok())
+        })
         .collect();
     ports.into_iter().collect()
 }
 
 fn ready(field: &Cursor<'_>) -> Option<Ready> {
-    let object = field.object("a mapping, such as {command: systemctl is-system-running --wait, timeout: 5m}")?;
+    let object =
+        field.object("a mapping, such as {command: systemctl is-system-running --wait, timeout: 5m}")?;
     let command = object.field("command").map(|field| command(&field));
-    let timeout = object.field("timeout").map(|field| within(&field, &limits::READY_TIMEOUT, "a time", "", |_| None));
+    let timeout = object
+        .field("timeout")
+        .map(|field| within(&field, &limits::READY_TIMEOUT, "a time", "", |_| None));
     object.finish(|_| None);
     Some(Ready {
         command: match command {
@@ -239,7 +270,11 @@ fn command(field: &Cursor<'_>) -> Option<String> {
     if text.trim().is_empty() {
         field.wrong("is empty: use a shell command, or leave it out");
     } else if text.len() > limits::COMMAND {
-        field.wrong(format!("has {} bytes: {} are the most; put it into the image or user data", text.len(), limits::COMMAND));
+        field.wrong(format!(
+            "has {} bytes: {} are the most; put it into the image or user data",
+            text.len(),
+            limits::COMMAND
+        ));
     } else if text.contains('\0') {
         field.wrong("holds a NUL character");
     } else {
@@ -252,5 +287,8 @@ fn command(field: &Cursor<'_>) -> Option<String> {
 pub(super) fn no_such(field: &Cursor<'_>, what: &str, name: &str, known: &[String]) {
     let hint = did_you_mean(name, known.iter().map(String::as_str));
     let list = crate::topology::problems::listed(known, "and");
-    field.wrong_hint(format!("there is no {what} {}: there is {list}", quoted(name)), hint);
+    field.wrong_hint(
+        format!("there is no {what} {}: there is {list}", quoted(name)),
+        hint,
+    );
 }

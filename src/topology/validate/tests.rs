@@ -54,26 +54,53 @@ fn a_whole_topology() {
     let (folder, inputs) = inputs();
     let made = validate(&document::from_yaml(WHOLE).unwrap(), &inputs).unwrap();
     let names: Vec<&str> = made.nodes.iter().map(|node| node.name.as_str()).collect();
-    assert_eq!(names, ["worker-1", "worker-2", "worker-3", "control-1"], "in the order in which they were written");
+    assert_eq!(
+        names,
+        ["worker-1", "worker-2", "worker-3", "control-1"],
+        "in the order in which they were written"
+    );
     let worker = &made.nodes[0];
-    assert_eq!((worker.cpus, worker.memory, worker.disk), (2, ByteSize::gib(4), Some(ByteSize::gib(20))));
-    assert_eq!(worker.extra_disks.iter().map(|disk| disk.serial.as_str()).collect::<Vec<_>>(), ["db", "data1"]);
-    assert_eq!(worker.networks.iter().map(Name::as_str).collect::<Vec<_>>(), ["default", "storage"]);
+    assert_eq!(
+        (worker.cpus, worker.memory, worker.disk),
+        (2, ByteSize::gib(4), Some(ByteSize::gib(20)))
+    );
+    assert_eq!(
+        worker
+            .extra_disks
+            .iter()
+            .map(|disk| disk.serial.as_str())
+            .collect::<Vec<_>>(),
+        ["db", "data1"]
+    );
+    assert_eq!(
+        worker.networks.iter().map(Name::as_str).collect::<Vec<_>>(),
+        ["default", "storage"]
+    );
     assert_eq!(worker.forward, BTreeSet::from([22]));
     let control = &made.nodes[3];
-    assert_eq!(control.networks.iter().map(Name::as_str).collect::<Vec<_>>(), ["default"]);
+    assert_eq!(
+        control.networks.iter().map(Name::as_str).collect::<Vec<_>>(),
+        ["default"]
+    );
     assert_eq!(control.forward, BTreeSet::from([22, 6443]));
     assert_eq!(control.memory, ByteSize::gib(2));
     let disk = folder.path().canonicalize().unwrap().join("os-image/disk.qcow2");
     assert_eq!(control.image, ImageSource::File(disk));
     assert_eq!(control.ready.timeout, Timeout::Given(Duration::from_secs(300)));
-    let FirstBoot::CloudInit { user_data: Some(user_data), network_config: None } = &control.first_boot else {
+    let FirstBoot::CloudInit {
+        user_data: Some(user_data),
+        network_config: None,
+    } = &control.first_boot
+    else {
         panic!("{:?}", control.first_boot)
     };
     assert_eq!(user_data, b"#cloud-config\n");
     assert_eq!(made.networks[1].mtu, Some(9000));
     assert_eq!(made.lifetime, Duration::from_secs(5400));
-    assert_eq!((made.on_failure, made.accelerator), (OnFailure::Keep, AcceleratorChoice::Tcg));
+    assert_eq!(
+        (made.on_failure, made.accelerator),
+        (OnFailure::Keep, AcceleratorChoice::Tcg)
+    );
 }
 
 #[test]
@@ -82,11 +109,23 @@ fn the_least_topology() {
     let raw = json!({"image": {"file": "os-image/disk.qcow2"}, "nodes": {"worker": null}});
     let made = validate(&raw, &inputs).unwrap();
     assert_eq!(made.networks.len(), 1);
-    assert_eq!((made.networks[0].name.as_str(), made.networks[0].kind), ("default", NetworkKind::Nat));
+    assert_eq!(
+        (made.networks[0].name.as_str(), made.networks[0].kind),
+        ("default", NetworkKind::Nat)
+    );
     let node = &made.nodes[0];
     assert_eq!((node.cpus, node.memory, node.disk), (2, ByteSize::gib(2), None));
-    assert_eq!((node.ssh_user.as_str(), &node.first_boot), ("root", &FirstBoot::Plain));
-    assert_eq!(node.ready, Ready { command: None, timeout: Timeout::Default });
+    assert_eq!(
+        (node.ssh_user.as_str(), &node.first_boot),
+        ("root", &FirstBoot::Plain)
+    );
+    assert_eq!(
+        node.ready,
+        Ready {
+            command: None,
+            timeout: Timeout::Default
+        }
+    );
     assert_eq!(made.lifetime, Duration::from_secs(7200));
 }
 
@@ -103,8 +142,19 @@ fn the_nearest_wins() {
     let users: Vec<&str> = made.nodes.iter().map(|node| node.ssh_user.as_str()).collect();
     assert_eq!(users, ["near", "middle", "middle"]);
     let forwards: Vec<_> = made.nodes.iter().map(|node| node.forward.clone()).collect();
-    assert_eq!(forwards, [BTreeSet::from([2, 22]), BTreeSet::from([3, 22]), BTreeSet::from([2, 22])]);
-    assert!(made.nodes.iter().all(|node| node.ready.command.as_deref() == Some("true")));
+    assert_eq!(
+        forwards,
+        [
+            BTreeSet::from([2, 22]),
+            BTreeSet::from([3, 22]),
+            BTreeSet::from([2, 22])
+        ]
+    );
+    assert!(
+        made.nodes
+            .iter()
+            .all(|node| node.ready.command.as_deref() == Some("true"))
+    );
     assert!(matches!(made.nodes[2].first_boot, FirstBoot::Ignition { .. }));
 }
 
@@ -116,7 +166,10 @@ fn the_only_network_is_the_default_one() {
         "networks": {"lab": {"isolated": "auto"}},
         "nodes": {"a": null},
     });
-    assert_eq!(validate(&raw, &inputs).unwrap().nodes[0].networks[0].as_str(), "lab");
+    assert_eq!(
+        validate(&raw, &inputs).unwrap().nodes[0].networks[0].as_str(),
+        "lab"
+    );
 }
 
 #[test]
@@ -139,7 +192,10 @@ fn everything_wrong_is_told_at_once() {
         "lifetime: \"200h\": use a time from 1m to 120h; Concourse keeps no container longer",
         "on_failure: \"kep\": use destroy or keep; did you mean \"keep\"?",
     ] {
-        assert!(told.lines().any(|shown| shown == line), "{line}\n--- not in\n{told}");
+        assert!(
+            told.lines().any(|shown| shown == line),
+            "{line}\n--- not in\n{told}"
+        );
     }
     assert_eq!(told.lines().count(), 8, "{told}");
 }
@@ -175,10 +231,26 @@ fn places() -> Vec<(&'static str, Value, &'static [&'static str])> {
         ("", with("", unknown()), &["Topology"]),
         ("defaults", with("defaults", unknown()), &["Defaults"]),
         ("nodes.a", with("nodes.a", unknown()), &["Group"]),
-        ("nodes.a.extra_disks[0]", with("nodes.a.extra_disks.0", unknown()), &["ExtraDisk"]),
-        ("image", with("image", unknown()), &["ImageFile", "ImageBox", "ImageUrl"]),
-        ("networks.default", with("networks.default", unknown()), &["NatNetwork", "IsolatedNetwork"]),
-        ("first_boot", with("first_boot", unknown()), &["CloudInit", "Ignition"]),
+        (
+            "nodes.a.extra_disks[0]",
+            with("nodes.a.extra_disks.0", unknown()),
+            &["ExtraDisk"],
+        ),
+        (
+            "image",
+            with("image", unknown()),
+            &["ImageFile", "ImageBox", "ImageUrl"],
+        ),
+        (
+            "networks.default",
+            with("networks.default", unknown()),
+            &["NatNetwork", "IsolatedNetwork"],
+        ),
+        (
+            "first_boot",
+            with("first_boot", unknown()),
+            &["CloudInit", "Ignition"],
+        ),
         ("ready", with("ready", unknown()), &["Ready"]),
         ("collect.x", with("collect.x", unknown()), &["Collect"]),
     ]
@@ -188,23 +260,50 @@ fn places() -> Vec<(&'static str, Value, &'static [&'static str])> {
 fn the_schema_and_the_reader_know_the_same_fields() {
     let schema = schema();
     let properties = |name: &str| -> BTreeSet<String> {
-        let object = if name == "Topology" { &schema } else { &schema["$defs"][name] };
-        object["properties"].as_object().unwrap_or_else(|| panic!("{name}: {schema:#}")).keys().cloned().collect()
+        let object = if name == "Topology" {
+            &schema
+        } else {
+            &schema["$defs"][name]
+        };
+        object["properties"]
+            .as_object()
+            .unwrap_or_else(|| panic!("{name}: {schema:#}"))
+            .keys()
+            .cloned()
+            .collect()
     };
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     for (path, raw, names) in places() {
         seen.extend(names);
         let published: BTreeSet<String> = names.iter().flat_map(|name| properties(name)).collect();
-        let at = if path.is_empty() { "zzzzzzzzzzzz: ".to_owned() } else { format!("{path}.zzzzzzzzzzzz: ") };
+        let at = if path.is_empty() {
+            "zzzzzzzzzzzz: ".to_owned()
+        } else {
+            format!("{path}.zzzzzzzzzzzz: ")
+        };
         let told = told(&raw);
-        let line = told.lines().find_map(|line| line.strip_prefix(&at)).unwrap_or_else(|| panic!("{at} not in {told}"));
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix(&at))
+            .unwrap_or_else(|| panic!("{at} not in {told}"));
         let known = line.strip_prefix("no such field; use ").unwrap();
-        let known: BTreeSet<String> = known.replace(" or ", ", ").split(", ").map(str::to_owned).collect();
+        let known: BTreeSet<String> = known
+            .replace(" or ", ", ")
+            .split(", ")
+            .map(str::to_owned)
+            .collect();
         assert_eq!(known, published, "{path}");
     }
-    let objects = schema["$defs"].as_object().unwrap().iter().filter(|(_, def)| def.get("properties").is_some());
+    let objects = schema["$defs"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, def)| def.get("properties").is_some());
     for (name, _) in objects {
-        assert!(seen.contains(name.as_str()), "{name} is in the schema and not in this test");
+        assert!(
+            seen.contains(name.as_str()),
+            "{name} is in the schema and not in this test"
+        );
     }
 }
 
@@ -213,8 +312,14 @@ fn the_schema_has_the_limits_of_the_reader() {
     let schema = schema();
     let group = &schema["$defs"]["Group"]["properties"];
     let range = |at: &Value| (at["minimum"].as_u64().unwrap(), at["maximum"].as_u64().unwrap());
-    assert_eq!(range(&group["count"]), (*limits::NODES.start(), *limits::NODES.end()));
-    assert_eq!(range(&group["cpus"]), (*limits::CPUS.start(), *limits::CPUS.end()));
+    assert_eq!(
+        range(&group["count"]),
+        (*limits::NODES.start(), *limits::NODES.end())
+    );
+    assert_eq!(
+        range(&group["cpus"]),
+        (*limits::CPUS.start(), *limits::CPUS.end())
+    );
     assert_eq!(group["cpus"]["default"], limits::DEFAULT_CPUS);
     assert_eq!(group["memory"]["default"], limits::DEFAULT_MEMORY.to_string());
     let mtu = &schema["$defs"]["NatNetwork"]["properties"]["mtu"];
@@ -222,20 +327,51 @@ fn the_schema_has_the_limits_of_the_reader() {
     assert_eq!(group["extra_disks"]["maxItems"], limits::EXTRA_DISKS);
     assert_eq!(group["networks"]["maxItems"], limits::NICS);
     assert_eq!(group["forward"]["maxItems"], limits::FORWARDS);
-    let text = schema["$defs"]["Group"]["properties"]["memory"]["description"].as_str().unwrap();
-    assert!(text.contains(&format!("from {} to {}", limits::MEMORY.start(), limits::MEMORY.end())), "{text}");
-    let text = schema["$defs"]["Group"]["properties"]["disk"]["description"].as_str().unwrap();
-    assert!(text.contains(&format!("from {} to {}", limits::DISK.start(), limits::DISK.end())), "{text}");
+    let text = schema["$defs"]["Group"]["properties"]["memory"]["description"]
+        .as_str()
+        .unwrap();
+    assert!(
+        text.contains(&format!(
+            "from {} to {}",
+            limits::MEMORY.start(),
+            limits::MEMORY.end()
+        )),
+        "{text}"
+    );
+    let text = schema["$defs"]["Group"]["properties"]["disk"]["description"]
+        .as_str()
+        .unwrap();
+    assert!(
+        text.contains(&format!(
+            "from {} to {}",
+            limits::DISK.start(),
+            limits::DISK.end()
+        )),
+        "{text}"
+    );
     let text = schema["properties"]["lifetime"]["description"].as_str().unwrap();
-    assert!(text.contains(&format!("from {} to {}", limits::LIFETIME.start(), limits::LIFETIME.end())), "{text}");
-    assert_eq!(schema["properties"]["lifetime"]["default"], limits::DEFAULT_LIFETIME.to_string());
+    assert!(
+        text.contains(&format!(
+            "from {} to {}",
+            limits::LIFETIME.start(),
+            limits::LIFETIME.end()
+        )),
+        "{text}"
+    );
+    assert_eq!(
+        schema["properties"]["lifetime"]["default"],
+        limits::DEFAULT_LIFETIME.to_string()
+    );
 }
 
 #[test]
 fn the_published_types_read_what_the_reader_reads() {
     let value = document::from_yaml(WHOLE).unwrap();
     let typed: raw::Topology = serde_json::from_value(value.clone()).unwrap();
-    assert_eq!(serde_json::to_value(typed).unwrap()["nodes"]["control"], value["nodes"]["control"]);
+    assert_eq!(
+        serde_json::to_value(typed).unwrap()["nodes"]["control"],
+        value["nodes"]["control"]
+    );
 }
 
 /// The reference page names every field, in the section of the thing it belongs to, and every example in it is read.
@@ -265,12 +401,26 @@ fn the_reference_page_is_whole() {
     ] {
         let fields: BTreeSet<String> = names
             .iter()
-            .map(|name| if *name == "Topology" { &schema } else { &schema["$defs"][name] })
+            .map(|name| {
+                if *name == "Topology" {
+                    &schema
+                } else {
+                    &schema["$defs"][name]
+                }
+            })
             .flat_map(|object| object["properties"].as_object().unwrap().keys().cloned())
             .collect();
-        assert_eq!(rows.get(title), Some(&fields), "the section \"{title}\" of docs/topology.md");
+        assert_eq!(
+            rows.get(title),
+            Some(&fields),
+            "the section \"{title}\" of docs/topology.md"
+        );
     }
-    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
     assert!(examples.len() >= 4);
     for example in examples {
         let folder = tempfile::tempdir().unwrap();
@@ -287,7 +437,8 @@ fn the_reference_page_is_whole() {
             fs::write(path, text).unwrap();
         }
         let value = document::from_yaml(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
-        validate(&value, &Inputs::of_step(folder.path())).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        validate(&value, &Inputs::of_step(folder.path()))
+            .unwrap_or_else(|error| panic!("{error}\n{example}"));
         serde_json::from_value::<raw::Topology>(value).unwrap_or_else(|error| panic!("{error}\n{example}"));
     }
     for figure in [
@@ -305,17 +456,60 @@ fn the_reference_page_is_whole() {
         limits::NODES.end().to_string(),
         limits::CPUS.end().to_string(),
     ] {
-        assert!(page.contains(&figure), "docs/topology.md says nothing of the limit {figure}");
+        assert!(
+            page.contains(&figure),
+            "docs/topology.md says nothing of the limit {figure}"
+        );
     }
 }
 
 /// Any value at all, made of the words that the reader knows.
 fn any_value() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![
-        "image", "file", "box", "url", "sha256", "defaults", "cpus", "memory", "disk", "extra_disks", "networks", "forward",
-        "ssh_user", "first_boot", "ready", "nodes", "count", "worker", "worker-1", "default", "nat", "isolated", "mtu",
-        "collect", "node", "path", "avoid", "lifetime", "on_failure", "accelerator", "size", "serial", "command", "timeout",
-        "user_data", "network_config", "ignition", "auto", "2GiB", "5m", "10.9.0.0/24", "os-image/disk.qcow2", "é", "",
+        "image",
+        "file",
+        "box",
+        "url",
+        "sha256",
+        "defaults",
+        "cpus",
+        "memory",
+        "disk",
+        "extra_disks",
+        "networks",
+        "forward",
+        "ssh_user",
+        "first_boot",
+        "ready",
+        "nodes",
+        "count",
+        "worker",
+        "worker-1",
+        "default",
+        "nat",
+        "isolated",
+        "mtu",
+        "collect",
+        "node",
+        "path",
+        "avoid",
+        "lifetime",
+        "on_failure",
+        "accelerator",
+        "size",
+        "serial",
+        "command",
+        "timeout",
+        "user_data",
+        "network_config",
+        "ignition",
+        "auto",
+        "2GiB",
+        "5m",
+        "10.9.0.0/24",
+        "os-image/disk.qcow2",
+        "é",
+        "",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -327,8 +521,12 @@ fn any_value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((word.clone(), inner), 0..6)
-                .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
+            prop::collection::vec((word.clone(), inner), 0..6).prop_map(|pairs| Value::Object(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect()
+            )),
         ]
     })
 }
