@@ -64,6 +64,7 @@ const TOPOLOGIES: &[&str] = &[
     "nodes: {worker: }",
     "…",
     "…\nnodes: {}",
+    "nodes: {worker: }\ndefaults: 2GiB",
     "…\nnodes: [worker]",
     "…\nnodes: {worker: 3}",
     "…\nnodes: {Worker: }",
@@ -134,6 +135,7 @@ const PUTS: &[&str] = &[
     "[]",
     "{\"source\": {}, \"params\": {\"topology\": \"repo/ci/nodes.yml\"}}",
     "{\"source\": {\"token\": \"hunter2\"}}",
+    "{\"source\": \"hunter2\"}",
     "{\"source\": {\"token\": 1234567890123456}}",
     "{\"source\": {\"token\": \"((nodes.token))\"}}",
     "{\"source\": {\"token\": \"two words of a secret\"}}",
@@ -181,7 +183,7 @@ fn table() -> String {
     let mut table = String::new();
     let mut row = |who: &str, case: &str, seen: Option<String>| {
         let seen = seen.unwrap_or_else(|| panic!("this was taken for good: {case}"));
-        let _ = write!(table, "{who} | {}\n", case.replace('\n', "\n    | "));
+        let _ = writeln!(table, "{who} | {}", case.replace('\n', "\n    | "));
         seen.lines()
             .for_each(|line| table.push_str(&format!("      → {line}\n")));
     };

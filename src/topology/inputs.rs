@@ -403,6 +403,8 @@ mod tests {
     }
 
     proptest! {
+        // Each case makes a folder.
+        #![proptest_config(ProptestConfig::with_cases(100))]
         #[test]
         fn no_path_leaves_the_root(path in "(repo|os-image|\\.|\\.\\.|out|ci|/|nodes.yml|x|é){0,5}(/(repo|\\.\\.|out|ci)){0,4}") {
             let (folder, inputs) = step();

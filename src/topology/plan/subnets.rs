@@ -1,6 +1,7 @@
 //! Which subnets are free.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use ipnet::Ipv4Net;
 use rand::Rng;
@@ -87,13 +88,25 @@ pub fn choose(nodes: u64, taken: &[Ipv4Net], rng: &mut impl Rng) -> Option<Ipv4N
     POOLS.into_iter().find_map(|(base, pool)| {
         let blocks = 1u32 << prefix.checked_sub(pool)?;
         let start = rng.random_range(0..blocks);
-        (0..blocks).find_map(|step| {
-            let block = (start + step) % blocks;
-            let address = u32::from(base) + (block << (32 - prefix));
-            let candidate = Ipv4Net::new(Ipv4Addr::from(address), prefix).ok()?;
-            (!taken.iter().any(|net| overlap(*net, candidate))).then_some(candidate)
-        })
+        // From there to the pool's end, then from its beginning to there.
+        free_block(base, prefix, start..blocks, taken).or_else(|| free_block(base, prefix, 0..start, taken))
     })
+}
+
+/// The first free one among the blocks of that size after `base`. Jumps over what is taken rather than through it.
+fn free_block(base: Ipv4Addr, prefix: u8, blocks: Range<u32>, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
+    let size = 32 - prefix;
+    let mut block = blocks.start;
+    while blocks.contains(&block) {
+        let address = u32::from(base) + (block << size);
+        let candidate = Ipv4Net::new(Ipv4Addr::from(address), prefix).ok()?;
+        let Some(hit) = taken.iter().find(|net| overlap(**net, candidate)) else {
+            return Some(candidate);
+        };
+        let past = (u32::from(hit.broadcast()).max(address) - u32::from(base)) >> size;
+        block = past.checked_add(1)?;
+    }
+    None
 }
 
 #[cfg(test)]

@@ -10,16 +10,7 @@ use crate::topology::problems::quoted;
 use crate::topology::reader::Cursor;
 
 /// Names that the artifact has already: a collected file would replace one of ours.
-const TAKEN: [&str; 8] = [
-    "ssh",
-    "scp",
-    "env",
-    "name",
-    "token",
-    "consoles",
-    "known-hosts",
-    "proxy",
-];
+const TAKEN: [&str; 6] = ["ssh", "scp", "env", "name", "token", "consoles"];
 
 /// `nodes` is `None` where they could not be made out: then a node's name is not judged.
 pub(super) fn all(field: &Cursor<'_>, nodes: Option<&[Node]>) -> Option<BTreeMap<Name, Collect>> {

@@ -43,7 +43,7 @@ fn topology(cursor: &Cursor<'_>, inputs: &Inputs) -> Option<Topology> {
                 fields.finish(|key| (key == "count").then(|| "count belongs to a group".to_owned()));
                 read
             })
-            .unwrap_or_default(),
+            .unwrap_or_else(Settings::unreadable),
     };
     let networks = network::all(object.field("networks"));
     let nodes = nodes(&object, &outer, &defaults, &networks, inputs);

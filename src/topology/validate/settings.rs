@@ -89,6 +89,19 @@ impl Settings {
         }
     }
 
+    /// A section that is no mapping: told already, so that nothing it may have held is called missing.
+    pub fn unreadable() -> Self {
+        let outer = Outer {
+            image: Some(None),
+            ..Outer::default()
+        };
+        Self {
+            networks: Some(None),
+            outer,
+            ..Self::default()
+        }
+    }
+
     /// These, and what stands further off where these say nothing.
     pub fn or(self, further: Self) -> Self {
         Self {

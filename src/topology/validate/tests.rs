@@ -540,7 +540,11 @@ proptest! {
             prop_assert!(problems.0.iter().all(|problem| problem.message != "cannot be read"), "{} {}", raw, problems);
         }
     }
+}
 
+proptest! {
+    // Each case makes a folder and reads ten topologies.
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn nothing_written_in_one_field_passes_unsaid(field in any_value()) {
         let (_folder, inputs) = inputs();
