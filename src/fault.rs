@@ -12,6 +12,13 @@ pub trait Fault: std::error::Error {
     }
 }
 
+/// So that a binary's body can use `?` on the faults of any room.
+impl<'a, F: Fault + 'a> From<F> for Box<dyn Fault + 'a> {
+    fn from(fault: F) -> Self {
+        Box::new(fault)
+    }
+}
+
 /// The whole text of a fault: message, chain of causes, help; the lines a build log or a terminal shows.
 pub fn tell(fault: &dyn Fault) -> String {
     let mut text = fault.to_string();

@@ -13,6 +13,12 @@ pub enum BadName {
     /// Longer than a DNS label may be.
     #[error("has {0} characters: a DNS label has 63 at most")]
     Long(usize),
+    /// A first character that is no lower-case letter.
+    #[error("begins with {0:?}: use lower-case letters, digits and '-', with a letter first and no '-' last")]
+    First(char),
+    /// A '-' at the end.
+    #[error("ends with '-': use lower-case letters, digits and '-', with a letter first and no '-' last")]
+    Last,
     /// A character that a host name cannot hold.
     #[error("holds {0:?}: use lower-case letters, digits and '-', with a letter first and no '-' last")]
     Character(char),
@@ -36,13 +42,13 @@ impl TryFrom<String> for Name {
     fn try_from(text: String) -> Result<Self, BadName> {
         let first = text.chars().next().ok_or(BadName::Empty)?;
         if !first.is_ascii_lowercase() {
-            return Err(BadName::Character(first));
+            return Err(BadName::First(first));
         }
         if let Some(bad) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {
             return Err(BadName::Character(bad));
         }
         if text.ends_with('-') {
-            return Err(BadName::Character('-'));
+            return Err(BadName::Last);
         }
         if text.len() > 63 {
             return Err(BadName::Long(text.len()));

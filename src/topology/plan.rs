@@ -1,11 +1,18 @@
 //! What will be made: every name, address, MAC and subnet chosen and recorded before anything is created.
 
+mod choose;
+mod host;
+pub mod subnets;
+mod words;
+
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::choose::{PlanError, Taken, cluster_name, plan};
+pub use self::host::{HostError, HostNetwork};
 use super::model::{NetworkKind, Node};
 use super::name::Name;
 
