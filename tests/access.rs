@@ -97,6 +97,7 @@ impl Bed {
                 ready_seconds: None,
             });
         let cluster = Cluster {
+            fingerprint: libvirt_resource::topology::model::Sha256([7; 32]),
             cluster: "brisk-otter-3f9c".parse().unwrap(),
             state: ClusterState::Ready,
             endpoint: "127.0.0.1:1".parse().unwrap(),

@@ -41,6 +41,7 @@ fn node(full: &str, role: &str, last: u8, forwards: &[(u16, u16)]) -> NodeInfo {
 
 fn cluster() -> Cluster {
     Cluster {
+        fingerprint: crate::topology::model::Sha256([7; 32]),
         cluster: name("brisk-otter-3f9c"),
         state: ClusterState::Ready,
         endpoint: "10.80.0.5:40000".parse().unwrap(),

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use super::host::command;
 use super::launch::tail;
 use crate::fault::Fault;
 
@@ -27,15 +28,21 @@ const OWN: [(&str, &str); 5] = [
 ];
 
 /// Only root of this container reaches the socket (mode 0700), so that no polkit is needed; nothing listens on TCP.
-const LIBVIRTD: &str = r#"unix_sock_group = "root"
+///
+/// Many nodes are created over one connection, each a request that takes a worker (libvirt's default: 5 requests a
+/// client). What libvirtd reads as the host's UUID is that of the worker's board, and not always there: ours is random.
+const LIBVIRTD: &str = r#"unix_sock_dir = "/run/libvirt"
+unix_sock_group = "root"
 unix_sock_rw_perms = "0700"
 unix_sock_ro_perms = "0700"
 unix_sock_admin_perms = "0700"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
-min_workers = 5
-max_workers = 40
-log_level = 3
+min_workers = 4
+max_workers = 64
+max_client_requests = 64
+keepalive_interval = -1
+log_outputs = "3:stderr"
 "#;
 
 /// QEMU runs as root of the container: images are used in place, whatever their owner and mode. Its seccomp sandbox is on.
@@ -53,6 +60,12 @@ seccomp_sandbox = 1
 stdio_handler = "logd"
 max_core = 0
 "#;
+
+/// libvirt's nftables backend wants the kernel's `act_csum`, which not every worker has; its iptables backend does without,
+/// and its rules stand in the same chains as Docker's, whose FORWARD policy of DROP they pass. So iptables where it
+/// works, as it does on every worker that runs containers, and nftables elsewhere.
+const FIREWALLS: [(&str, &[&str]); 2] =
+    [("iptables", &["iptables", "-w", "5", "-t", "nat", "-S"]), ("nftables", &["nft", "list", "tables"])];
 
 /// A console that prints without end must not fill the worker's disk: 16 MiB a file, three old ones.
 const VIRTLOGD: &str = "max_size = 16777216\nmax_backups = 3\n";
@@ -138,7 +151,7 @@ impl Daemons {
 /// Lays out directories and configuration below `directory`, mounts them where libvirt looks, and starts virtlogd and
 /// libvirtd. Returns once libvirtd's socket takes connections.
 pub async fn start(directory: &Path, deaths: mpsc::UnboundedSender<DaemonError>) -> Result<Daemons, DaemonError> {
-    prepare(directory)?;
+    prepare(directory, firewall().await)?;
     let mut watchers = Vec::new();
     for (name, socket) in [("virtlogd", "/run/libvirt/virtlogd-sock"), ("libvirtd", "/run/libvirt/libvirt-sock")] {
         let log = directory.join(format!("{name}.log"));
@@ -154,7 +167,27 @@ pub async fn start(directory: &Path, deaths: mpsc::UnboundedSender<DaemonError>)
     Ok(Daemons { watchers })
 }
 
-fn prepare(directory: &Path) -> Result<(), DaemonError> {
+/// The first backend whose program works here; the first of all where none does, for libvirt's own error to tell.
+async fn firewall() -> &'static str {
+    for (name, test) in FIREWALLS {
+        let ran = command::run(arguments(test), "", FIREWALL_LIMIT).await;
+        if ran.is_ok_and(|ran| ran.succeeded()) {
+            return name;
+        }
+    }
+    FIREWALLS[0].0
+}
+
+fn arguments(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+/// A firewall program answers at once, or waits for a lock that nobody gives back.
+const FIREWALL_LIMIT: Duration = Duration::from_secs(10);
+
+fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
     let private = |path: &Path| {
         DirBuilder::new()
             .recursive(true)
@@ -169,7 +202,14 @@ fn prepare(directory: &Path) -> Result<(), DaemonError> {
         rustix::mount::mount_bind(root.join(own), seen)
             .map_err(|errno| DaemonError::Prepare { path: seen.into(), source: errno.into() })?;
     }
-    for (file, text) in [("libvirtd.conf", LIBVIRTD), ("qemu.conf", QEMU), ("virtlogd.conf", VIRTLOGD)] {
+    let libvirtd = format!("{LIBVIRTD}host_uuid = \"{}\"\n", uuid::Uuid::new_v4());
+    let network = format!("firewall_backend = \"{firewall}\"\n");
+    for (file, text) in [
+        ("libvirtd.conf", libvirtd.as_str()),
+        ("qemu.conf", QEMU),
+        ("network.conf", network.as_str()),
+        ("virtlogd.conf", VIRTLOGD),
+    ] {
         let path = root.join("etc").join(file);
         std::fs::write(&path, text).map_err(|source| DaemonError::Prepare { path, source })?;
     }

@@ -25,7 +25,7 @@ pub async fn until_end(standing: &Standing, died: &mut mpsc::UnboundedReceiver<D
 }
 
 /// Serves the API alone, so that the next caller is told how the cluster ended.
-pub async fn stand_as_tombstone(standing: &mut Standing) {
+pub async fn stand_as_tombstone(standing: &Standing) {
     standing.answer_enders();
     tokio::time::sleep(TOMBSTONE).await;
 }

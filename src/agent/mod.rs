@@ -7,11 +7,14 @@
 pub mod api;
 pub mod bring_up;
 pub mod daemons;
+pub mod forward;
 pub mod hold;
 pub mod host;
 pub mod launch;
 pub mod order;
+pub mod proxy;
 pub mod serve;
+pub mod service;
 pub mod ssh;
 pub mod state;
 pub mod takedown;

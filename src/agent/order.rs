@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::types::{Secret, Versions};
 use crate::progress::Event;
-use crate::topology::model::{Accelerator, AcceleratorChoice, Collect, OnFailure};
+use crate::topology::model::{Accelerator, AcceleratorChoice, Collect, OnFailure, Sha256};
 use crate::topology::name::Name;
 use crate::topology::plan::Plan;
 
@@ -78,8 +78,8 @@ pub struct Summary {
     pub cluster: Name,
     /// Where the API listens.
     pub endpoint: std::net::SocketAddrV4,
-    /// SHA-256 of the API's certificate, in hexadecimal.
-    pub fingerprint: String,
+    /// SHA-256 of the API's certificate.
+    pub fingerprint: Sha256,
     /// kvm or tcg.
     pub accelerator: Accelerator,
     /// Of this program, libvirt and QEMU.

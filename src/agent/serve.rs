@@ -99,7 +99,13 @@ async fn run_cluster(order: Order, run: &Run, mut lines: Lines<BufReader<OwnedRe
     let on_failure = order.on_failure;
     let directory = order.directory.clone();
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let mut standing = Standing::new(order, run.clone(), words.progress.clone(), deaths);
+    let mut standing = match Standing::new(order, run.clone(), words.progress.clone(), deaths) {
+        Ok(standing) => standing,
+        Err(error) => {
+            words.say(Up::Failed { kept: None, reason: error.to_string() });
+            return End::Gone;
+        }
+    };
     let mut terminate = signal(SignalKind::terminate()).ok();
     let terminated = async {
         match terminate.as_mut() {
@@ -163,7 +169,7 @@ async fn run_cluster(order: Order, run: &Run, mut lines: Lines<BufReader<OwnedRe
     let Some(end) = end else { return End::Gone };
     held.all_off();
     held.state.send_replace(end);
-    hold::stand_as_tombstone(&mut standing).await;
+    hold::stand_as_tombstone(&standing).await;
     End::Tombstone
 }
 

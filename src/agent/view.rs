@@ -13,7 +13,7 @@ use super::api::types::{
 };
 use super::order::{NodeSummary, Order, Summary};
 use crate::first_boot::keys::{ClusterKeys, HostKey};
-use crate::topology::model::{Accelerator, ImageSource};
+use crate::topology::model::{Accelerator, ImageSource, Sha256};
 use crate::topology::name::Name;
 
 /// One cluster, shared by everything that works on it.
@@ -47,7 +47,7 @@ pub struct Found {
     /// Of this program, libvirt and QEMU.
     pub versions: OnceLock<Versions>,
     /// Where the API listens, and the fingerprint of its certificate.
-    pub endpoint: OnceLock<(SocketAddrV4, String)>,
+    pub endpoint: OnceLock<(SocketAddrV4, Sha256)>,
     /// Where the proxy listens.
     pub proxy: OnceLock<SocketAddrV4>,
     /// Each node's forwards.
@@ -127,6 +127,11 @@ impl Held {
         self.found.endpoint.get().map_or(SocketAddrV4::new(self.order.listen, 0), |(address, _)| *address)
     }
 
+    fn fingerprint(&self) -> Sha256 {
+        // All zeroes is no certificate's: until there is one, none will fit.
+        self.found.endpoint.get().map_or(Sha256([0; 32]), |(_, fingerprint)| *fingerprint)
+    }
+
     fn accelerator(&self) -> Accelerator {
         self.found.accelerator.get().copied().unwrap_or(Accelerator::Tcg)
     }
@@ -177,6 +182,7 @@ impl Held {
             cluster: self.order.plan.cluster.clone(),
             state: self.state.borrow().clone(),
             endpoint: self.endpoint(),
+            fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
             created_at: self.created_at,
             expires_at: self.expires_at(),
@@ -215,7 +221,7 @@ impl Held {
         Summary {
             cluster: plan.cluster.clone(),
             endpoint: self.endpoint(),
-            fingerprint: self.found.endpoint.get().map(|(_, fingerprint)| fingerprint.clone()).unwrap_or_default(),
+            fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
             versions: self.versions(),
             expires_at: self.expires_at(),

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use crate::access;
-use crate::agent::api::client::{Client, ClientError};
+use crate::agent::api::client::Client;
 use crate::agent::state::{Found, Run};
+use crate::concourse::Token;
 use crate::fault::Fault;
 
 /// Names the cluster: the folder that a get (or `nodectl run`) wrote, or else the agent of this very container.
@@ -24,6 +25,9 @@ pub enum WhichError {
     /// There was one.
     #[error("the cluster {0} of this container is gone: its agent died (killed, or out of memory) and everything with it")]
     Dead(String),
+    /// A folder whose token or fingerprint is none.
+    #[error("{}: its token or fingerprint is damaged", .0.display())]
+    NotOurs(PathBuf),
     /// The record cannot be read.
     #[error("{}: cannot be read", .0.display())]
     Run(PathBuf, #[source] std::io::Error),
@@ -34,6 +38,7 @@ impl Fault for WhichError {
         match self {
             Self::None => Some("run this in the put's container (`fly hijack`), under `nodectl run -- …`, or with --nodes-dir pointing at the artifact of a get".to_owned()),
             Self::Dead(_) => Some("its logs and consoles are under /scratch/libvirt-resource/clusters or /var/lib/libvirt-resource/clusters".to_owned()),
+            Self::NotOurs(_) => Some("get the cluster's files anew".to_owned()),
             Self::Run(..) => Some("run this as root of the container".to_owned()),
         }
     }
@@ -43,13 +48,15 @@ impl Which {
     /// A client of the cluster's agent.
     pub fn client(&self) -> Result<Client, Box<dyn Fault>> {
         if let Some(directory) = &self.nodes_dir {
-            let named = access::read(directory).map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-            let client = Client::tls(named.endpoint, &named.fingerprint, &named.token);
-            return client.map_err(|error: ClientError| Box::new(error) as _);
+            let named = access::read(directory)?;
+            let refused = || WhichError::NotOurs(directory.clone());
+            let fingerprint = named.api.fingerprint.try_into().map_err(|_| refused())?;
+            let token = Token::try_from(named.api.token.0).map_err(|_| refused())?;
+            return Ok(Client::tls(named.endpoint, fingerprint, &token)?);
         }
         let run = Run::default();
         match run.find() {
-            Ok(Found::Living(_)) => Ok(Client::unix(&run.socket())),
+            Ok(Found::Living(_)) => Ok(Client::unix(&run.socket())?),
             Ok(Found::Dead(record)) => Err(Box::new(WhichError::Dead(record.cluster.to_string()))),
             Ok(Found::Nothing) => Err(Box::new(WhichError::None)),
             Err(error) => Err(Box::new(WhichError::Run(run.directory().to_owned(), error))),

@@ -27,7 +27,6 @@ pub async fn console(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let mut out = tokio::io::stdout();
     client
         .console(&args.node, args.follow, args.tail, &mut out)
-        .await
-        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+        .await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub async fn doctor(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         print(&(serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"));
     } else {
         let colour = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        print(&report.table(colour));
+        print(&crate::doctor::table(&report, colour));
     }
-    Ok(if report.can_boot() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    Ok(if report.able { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }

@@ -15,6 +15,6 @@ pub struct Args {
 /// Removes the cluster; returns when nothing of it runs any more.
 pub async fn down(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let client = args.which.client()?;
-    client.destroy().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    client.destroy().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -42,7 +42,7 @@ struct ListedNode<'a> {
 
 /// Prints a table of the nodes, or JSON.
 pub async fn list(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
-    let cluster = args.which.client()?.cluster().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let cluster = args.which.client()?.cluster().await?;
     print(&if args.json { json(&cluster) } else { table(&cluster) });
     Ok(ExitCode::SUCCESS)
 }

@@ -9,14 +9,16 @@ use rand::distr::{Alphanumeric, SampleString};
 use super::{IoFault, exit};
 use crate::access::{self, ApiAccess};
 use crate::agent::api::client::Client;
+use crate::agent::api::types::Secret;
 use crate::agent::launch::follow::{FAREWELL, Outcome, follow, told_to_stop};
 use crate::agent::launch::launch;
 use crate::agent::launch::prepare::prepare;
 use crate::agent::order::{Down, Summary};
 use crate::agent::state::{Found, Run};
 use crate::buildlog::BuildLog;
-use crate::concourse::token::Token;
+use crate::concourse::Token;
 use crate::fault::{Fault, tell};
+use crate::progress::{Event, Level};
 use crate::topology::model::OnFailure;
 use crate::topology::{Inputs, load, validate};
 
@@ -34,29 +36,25 @@ pub struct Args {
 
 /// Runs the command with a cluster, and gives its exit code.
 pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
-    let boxed = |error| Box::new(IoFault(error)) as Box<dyn Fault>;
     let log = BuildLog::terminal();
-    let (inputs, name) = Inputs::of_file(&args.file).map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-    let raw = load(&name, &inputs).map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-    let mut topology = validate(&raw, &inputs).map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let (inputs, name) = place(&args.file)?;
+    let raw = load(&name, &inputs)?;
+    let mut topology = validate(&raw, &inputs)?;
     // The cluster is gone when this command ends, kept or not: what it leaves is its evidence in the log.
     topology.on_failure = OnFailure::Destroy;
     let place = Run::default();
     if let Ok(Found::Dead(record)) = place.find() {
         let _ = std::fs::remove_dir_all(&record.directory);
-        place.forget().map_err(boxed)?;
+        place.forget().map_err(IoFault)?;
     }
     let token = Token::generate();
-    let order = prepare(&topology, token.reveal(), &random_request())
-        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-    let mut agent = launch(&order).await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-    let outcome = follow(&mut agent, Down::Stay, &log, told_to_stop())
-        .await
-        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let order = prepare(&topology, token.expose(), &random_request())?;
+    let mut agent = launch(&order).await?;
+    let outcome = follow(&mut agent, Down::Stay, &log, told_to_stop()).await?;
     let code = match outcome {
         Outcome::Ready(summary) => {
             log.summary(&summary);
-            with_cluster(&args.command, &summary, &token, &place).await
+            with_cluster(&args.command, &summary, &token, &place, &log).await
         }
         Outcome::Failed { reason } | Outcome::Kept { reason, .. } => {
             log.error(&reason);
@@ -75,6 +73,18 @@ pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     }
 }
 
+/// The folder that paths in the topology are relative to, and the file's name in it.
+fn place(file: &Path) -> Result<(Inputs, String), IoFault> {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Absolute, since the agent works elsewhere.
+    let folder = std::path::absolute(folder).map_err(IoFault)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((Inputs::of_folder(folder), name))
+}
+
 /// No two runs of this command are the same request.
 fn random_request() -> Vec<u8> {
     Alphanumeric.sample_string(&mut rand::rng(), 32).into_bytes()
@@ -85,21 +95,24 @@ async fn with_cluster(
     summary: &Summary,
     token: &Token,
     place: &Run,
+    log: &BuildLog,
 ) -> Result<ExitCode, Box<dyn Fault>> {
-    let io = |error| Box::new(IoFault(error)) as Box<dyn Fault>;
-    let client = Client::unix(&place.socket());
-    let (cluster, consoles) = client.fetch().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
-    let folder = tempfile::Builder::new().prefix("nodes-").tempdir().map_err(io)?;
-    let secrets = ApiAccess::new(&summary.fingerprint, token.clone());
-    access::write(folder.path(), &cluster, &secrets, &consoles)
-        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let (cluster, consoles) = Client::unix(&place.socket())?.fetch().await?;
+    let folder = tempfile::Builder::new().prefix("nodes-").tempdir().map_err(IoFault)?;
+    let secrets = ApiAccess {
+        fingerprint: summary.fingerprint.to_string(),
+        token: Secret(token.expose().to_owned()),
+    };
+    for warning in access::write(folder.path(), &cluster, &secrets, &consoles)? {
+        log.event(&Event { level: Level::Warn, node: None, text: warning.to_string() });
+    }
     match run_command(command, folder.path()).await {
         Ok(status) => Ok(code_of(status)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            BuildLog::terminal().error(&format!("{}: not found", command[0]));
+            log.error(&format!("{}: not found", command[0]));
             Ok(ExitCode::from(exit::NOT_FOUND))
         }
-        Err(error) => Err(io(error)),
+        Err(error) => Err(IoFault(error).into()),
     }
 }
 

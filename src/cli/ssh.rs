@@ -6,6 +6,7 @@ use super::cluster::Which;
 use super::{IoFault, exit};
 use crate::access;
 use crate::access::ApiAccess;
+use crate::agent::api::types::Secret;
 use crate::fault::Fault;
 use crate::topology::name::Name;
 
@@ -41,15 +42,15 @@ impl Fault for UnknownNode {
 /// Runs ssh, and gives its exit code: that of the command, or 255 where the connection failed.
 pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let client = args.which.client()?;
-    let cluster = client.cluster().await.map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let cluster = client.cluster().await?;
     if !cluster.nodes.iter().any(|node| node.name == args.node) {
         let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
         return Err(Box::new(UnknownNode { node: args.node.to_string(), nodes }));
     }
-    let io = |error| Box::new(IoFault(error)) as Box<dyn Fault>;
-    let folder = tempfile::tempdir().map_err(io)?;
-    access::write(folder.path(), &cluster, &ApiAccess::of_socket(), &Default::default())
-        .map_err(|error| Box::new(error) as Box<dyn Fault>)?;
+    let folder = tempfile::tempdir().map_err(IoFault)?;
+    // ssh needs no API, and the agent's own socket no token.
+    let no_api = ApiAccess { fingerprint: cluster.fingerprint.to_string(), token: Secret("-".to_owned()) };
+    access::write(folder.path(), &cluster, &no_api, &Default::default())?;
     // Ctrl-C is for the program on the node; ssh carries it there.
     let _ignored = tokio::signal::ctrl_c();
     let status = tokio::process::Command::new(folder.path().join("ssh"))
@@ -57,6 +58,6 @@ pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         .args(&args.command)
         .status()
         .await
-        .map_err(io)?;
+        .map_err(IoFault)?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::INTERRUPTED)))
 }

@@ -40,6 +40,9 @@ pub enum CallError {
     /// Standard input does not end where a request would.
     #[error("stdin: the request has more than {MAX_REQUEST} bytes")]
     TooLong,
+    /// No event loop.
+    #[error("the program's runtime does not start")]
+    Runtime(#[source] io::Error),
     /// Standard output is gone.
     #[error("stdout: the answer cannot be written")]
     Unwritable(#[source] io::Error),
@@ -56,7 +59,7 @@ impl Fault for CallError {
             Self::TooLong => {
                 Some("Put the topology into a file of an input and name it in params.topology.".to_owned())
             }
-            Self::Unreadable(_) | Self::Unwritable(_) => None,
+            Self::Unreadable(_) | Self::Runtime(_) | Self::Unwritable(_) => None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rand::distr::{Alphanumeric, SampleString as _};
 use subtle::ConstantTimeEq as _;
 
 /// `source.token`: 16 to 512 visible ASCII characters, so that it fits into an HTTP header as it is.
@@ -33,6 +34,11 @@ pub enum BadToken {
 }
 
 impl Token {
+    /// A new one, of 40 random letters and digits (238 bits).
+    pub fn generate() -> Self {
+        Self(Alphanumeric.sample_string(&mut rand::rng(), 40))
+    }
+
     /// The token itself, for the one place that sends it.
     pub fn expose(&self) -> &str {
         &self.0

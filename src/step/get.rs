@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use crate::access::{self, AccessError, ApiAccess};
-use crate::agent::api::client::ClientError;
-use crate::agent::api::fetch::fetch;
-use crate::concourse::request::InRequest;
-use crate::concourse::response::Response;
-use crate::concourse::version::State;
+use crate::agent::api::client::{Client, ClientError};
+use crate::agent::api::types::Secret;
+use crate::buildlog::BuildLog;
+use crate::concourse::{InRequest, Response, State};
 use crate::fault::Fault;
+use crate::progress::{Event, Level};
 
 use super::metadata;
 
@@ -34,13 +34,18 @@ impl Fault for GetError {
 
 /// Writes the files of the version's cluster to `destination`. Of a destroyed cluster there is nothing to write, and
 /// that is no error: a put with `action: destroy` is followed by this get like every other put.
-pub async fn get(request: InRequest, destination: &Path) -> Result<Response, GetError> {
+pub async fn get(request: InRequest, destination: &Path, log: &BuildLog) -> Result<Response, GetError> {
     let version = request.version;
     if version.state == State::Destroyed {
         return Ok(Response { version, metadata: Vec::new() });
     }
-    let (cluster, consoles) = fetch(version.endpoint, &version.fingerprint, &request.source.token).await?;
-    let secrets = ApiAccess { fingerprint: version.fingerprint.clone(), token: request.source.token.clone() };
-    access::write(destination, &cluster, &secrets, &consoles)?;
+    let (cluster, consoles) = Client::tls(version.endpoint, version.fingerprint, &request.source.token)?.fetch().await?;
+    let secrets = ApiAccess {
+        fingerprint: version.fingerprint.to_string(),
+        token: Secret(request.source.token.expose().to_owned()),
+    };
+    for warning in access::write(destination, &cluster, &secrets, &consoles)? {
+        log.event(&Event { level: Level::Warn, node: None, text: warning.to_string() });
+    }
     Ok(Response { metadata: metadata::of_cluster(&cluster), version })
 }

@@ -2,7 +2,7 @@
 
 use crate::agent::api::types::Cluster;
 use crate::agent::order::Summary;
-use crate::concourse::response::Metadata;
+use crate::concourse::Metadata;
 
 /// Of a cluster that a put has just brought up.
 pub fn of_summary(summary: &Summary) -> Vec<Metadata> {

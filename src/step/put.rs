@@ -13,9 +13,7 @@ use crate::agent::launch::prepare::{PrepareError, prepare};
 use crate::agent::order::{Down, Summary};
 use crate::agent::state::{Found, Record, Run};
 use crate::buildlog::BuildLog;
-use crate::concourse::request::{OutRequest, PutParams, Source};
-use crate::concourse::response::Response;
-use crate::concourse::version::{State, Version};
+use crate::concourse::{OutRequest, PutParams, Response, Source, State, Version};
 use crate::fault::Fault;
 use crate::progress::{Event, Level};
 use crate::topology::model::Topology;
@@ -37,6 +35,14 @@ pub enum PutError {
     /// The artifact that names the cluster to destroy cannot be read.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The artifact names no certificate.
+    #[error("{}: the fingerprint {found:?} is none", path.display())]
+    Fingerprint {
+        /// The artifact.
+        path: PathBuf,
+        /// What stands there.
+        found: String,
+    },
     /// The record of an earlier agent cannot be read.
     #[error("{}: cannot be read", .0.display())]
     Run(PathBuf, #[source] std::io::Error),
@@ -66,6 +72,7 @@ impl Fault for PutError {
             Self::Launch(error) => error.help(),
             Self::Client(error) => error.help(),
             Self::Access(error) => error.help(),
+            Self::Fingerprint { .. } => Some("get the cluster's files anew".to_owned()),
             Self::Run(..) | Self::NotReady(_) | Self::Interrupted => None,
             Self::Kept { summary, .. } => Some(format!(
                 "{} is kept until {} (on_failure: keep): `fly hijack` into this step, then `nodectl list`, `nodectl ssh NODE`, `nodectl console NODE`",
@@ -97,7 +104,7 @@ async fn create(
     log: &BuildLog,
     interrupt: impl Future<Output = &'static str>,
 ) -> Result<Response, PutError> {
-    let order = prepare(topology, source.token.reveal(), raw)?;
+    let order = prepare(topology, source.token.expose(), raw)?;
     let run = Run::default();
     if let Some(response) = earlier(&run, &order.request, log).await? {
         return Ok(response);
@@ -118,7 +125,7 @@ fn version(summary: &Summary) -> Version {
     Version {
         cluster: summary.cluster.clone(),
         endpoint: summary.endpoint,
-        fingerprint: summary.fingerprint.clone(),
+        fingerprint: summary.fingerprint,
         state: State::Ready,
     }
 }
@@ -147,7 +154,7 @@ async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Resp
         };
         let Record { cluster: name, request: its, .. } = record;
         // It takes the lock before it opens its socket.
-        let Ok(cluster) = Client::unix(&run.socket()).cluster().await else {
+        let Ok(cluster) = Client::unix(&run.socket())?.cluster().await else {
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
@@ -177,7 +184,7 @@ fn response_of(cluster: &Cluster) -> Response {
         version: Version {
             cluster: cluster.cluster.clone(),
             endpoint: cluster.endpoint,
-            fingerprint: cluster.fingerprint.clone(),
+            fingerprint: cluster.fingerprint,
             state: State::Ready,
         },
         metadata: metadata::of_cluster(cluster),
@@ -186,20 +193,22 @@ fn response_of(cluster: &Cluster) -> Response {
 
 async fn destroy(source: &Source, artifact: &Path, log: &BuildLog) -> Result<Response, PutError> {
     let named = access::read(artifact)?;
-    let client = Client::tls(named.endpoint, &named.fingerprint, &source.token)?;
-    match client.destroy().await {
-        Ok(()) => {}
-        // It is gone already, as was asked.
-        Err(ClientError::Ended(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
+    let fingerprint = fingerprint(&named, artifact)?;
+    Client::tls(named.endpoint, fingerprint, &source.token)?.destroy().await?;
     let text = format!("{} is destroyed", named.cluster);
     log.event(&Event { level: Level::Good, node: None, text });
     let version = Version {
         cluster: named.cluster,
         endpoint: named.endpoint,
-        fingerprint: named.fingerprint,
+        fingerprint,
         state: State::Destroyed,
     };
     Ok(Response { version, metadata: Vec::new() })
+}
+
+fn fingerprint(named: &access::Known, artifact: &Path) -> Result<crate::topology::model::Sha256, PutError> {
+    named.api.fingerprint.clone().try_into().map_err(|_| PutError::Fingerprint {
+        path: artifact.to_owned(),
+        found: named.api.fingerprint.clone(),
+    })
 }

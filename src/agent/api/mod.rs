@@ -1,2 +1,11 @@
 //! What the agent tells of its cluster, over TLS to `in` and `nodectl`, and over a Unix socket inside the container.
+//!
+//! Every container of a worker can reach the agent, so nothing is served over TCP without the token; the socket's
+//! permissions are its credential. Clients know the agent by its certificate's fingerprint alone, which the version
+//! carries: there is no authority to trust, and none to fool.
+
+pub mod client;
+pub mod identity;
+pub mod server;
+pub mod tls;
 pub mod types;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::model::{Accelerator, UserName};
+use crate::topology::model::{Accelerator, Sha256, UserName};
 use crate::topology::name::Name;
 
 /// Everything that a later step needs to reach a cluster. Holds secrets: served to the holder of the token alone.
@@ -17,6 +17,8 @@ pub struct Cluster {
     pub state: ClusterState,
     /// The API's own address.
     pub endpoint: SocketAddrV4,
+    /// SHA-256 of the API's certificate.
+    pub fingerprint: Sha256,
     /// kvm or tcg.
     pub accelerator: Accelerator,
     /// Seconds since the Unix epoch.

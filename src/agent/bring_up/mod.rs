@@ -118,8 +118,8 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     standing.listen().await?;
     let accelerator = async {
         let verdict = accelerator::probe(order.accelerator, &progress).await?;
-        admit(order, verdict.accelerator)?;
-        Ok::<_, BringUpError>(verdict.accelerator)
+        let cpus = admit(order, verdict.accelerator)?;
+        Ok::<_, BringUpError>((verdict.accelerator, cpus))
     };
     let images = async {
         let mut sources: Vec<&ImageSource> = order.plan.nodes.iter().map(|node| &node.node.image).collect();
@@ -143,7 +143,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         }
         Ok::<_, BringUpError>((daemons, connection, events, found))
     };
-    let (accelerator, images, (daemons, connection, events, found)) =
+    let ((accelerator, cpus), images, (daemons, connection, events, found)) =
         tokio::try_join!(accelerator, images, hypervisor)?;
     let _ = held.found.accelerator.set(accelerator);
     let _ = held.found.versions.set(Versions {
@@ -158,7 +158,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         count(order.plan.nodes.len(), "node")
     ));
     standing.libvirt_is_up(daemons, connection, events);
-    nodes::bring_up(standing, accelerator, &images).await?;
+    nodes::bring_up(standing, accelerator, cpus, &images).await?;
     collect::collect(standing).await?;
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());
     Ok(())
@@ -177,8 +177,8 @@ async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
     Ok(())
 }
 
-/// Before anything is unpacked: whether the nodes fit into what is free.
-fn admit(order: &Order, accelerator: Accelerator) -> Result<(), BringUpError> {
+/// Before anything is booted: whether the nodes fit into what is free. Gives the CPUs that there are for them.
+fn admit(order: &Order, accelerator: Accelerator) -> Result<usize, BringUpError> {
     let nodes = &order.plan.nodes;
     let memory = nodes.iter().map(|node| node.node.memory.bytes()).fold(0, u64::saturating_add);
     let need = Need {
@@ -187,8 +187,9 @@ fn admit(order: &Order, accelerator: Accelerator) -> Result<(), BringUpError> {
         disk: ByteSize(nodes.len() as u64 * DISK_A_NODE.bytes()),
         disks: order.directory.clone(),
     };
-    admission::check(&need, accelerator, &limits::room(&order.directory)?)?;
-    Ok(())
+    let room = limits::room(&order.directory)?;
+    admission::check(&need, accelerator, &room)?;
+    Ok(room.cpus)
 }
 
 /// What a node writes while it boots: logs, keys, grown file system. Disks are sparse, so their sizes say nothing.

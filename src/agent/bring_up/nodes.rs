@@ -34,6 +34,7 @@ const QUOTED_LINES: usize = 20;
 pub async fn bring_up(
     standing: &Standing,
     accelerator: Accelerator,
+    cpus: usize,
     images: &BTreeMap<ImageSource, Prepared>,
 ) -> Result<(), BringUpError> {
     let held = &standing.held;
@@ -41,7 +42,7 @@ pub async fn bring_up(
         let path = held.order.directory.join(name);
         tokio::fs::create_dir_all(&path).await.map_err(|source| BringUpError::Write(path, source))?;
     }
-    let width = bring_up_width(held.order.plan.nodes.len(), accelerator);
+    let width = bring_up_width(held.order.plan.nodes.len(), cpus, accelerator);
     let slots = Arc::new(Semaphore::new(width));
     let mut walks: FuturesUnordered<_> = held
         .order

@@ -9,14 +9,14 @@ use crate::agent::api::types::Secret;
 use crate::agent::order::Order;
 use crate::fault::Fault;
 use crate::topology::model::Topology;
-use crate::topology::plan::{HostNetwork, PlanError, cluster_name, plan};
+use crate::topology::plan::{HostError, HostNetwork, PlanError, cluster_name, plan};
 
 /// Why no order could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// What the container's network is could not be read.
     #[error("the container's network cannot be read")]
-    Network(#[source] std::io::Error),
+    Network(#[source] HostError),
     /// It does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
