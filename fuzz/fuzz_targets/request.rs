@@ -15,6 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
     .flatten()
     {
         assert!(!told.0.is_empty());
-        assert!(!told.to_string().contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
+        assert!(
+            !told.to_string().contains(|c: char| c.is_control() && c != '\n'),
+            "{told:?}"
+        );
     }
 });

@@ -11,17 +11,30 @@ fuzz_target!(|text: &str| {
         Ok(raw) => raw,
         Err(told) => {
             assert!(!told.0.is_empty());
+            assert!(
+                !told.to_string().contains(|c: char| c.is_control() && c != '\n'),
+                "{told:?}"
+            );
             return;
         }
     };
     match validate(&raw, &Inputs::of_folder(".")) {
         Err(told) => {
-            assert!(!told.to_string().contains(|c: char| c.is_control() && c != '\n'), "{told:?}");
-            assert!(told.0.iter().all(|problem| problem.message != "cannot be read"), "{raw}");
+            assert!(
+                !told.to_string().contains(|c: char| c.is_control() && c != '\n'),
+                "{told:?}"
+            );
+            assert!(
+                told.0.iter().all(|problem| problem.message != "cannot be read"),
+                "{raw}"
+            );
         }
         Ok(topology) => {
             let mut rng = rand::rngs::StdRng::seed_from_u64(text.len() as u64);
-            let host = HostNetwork { uplink_mtu: 1500, ..HostNetwork::default() };
+            let host = HostNetwork {
+                uplink_mtu: 1500,
+                ..HostNetwork::default()
+            };
             if let Ok(name) = "fuzz".parse() {
                 let plan = plan(&topology, &host, name, &mut rng).expect("nothing is taken around this host");
                 assert_eq!(plan.nodes.len(), topology.nodes.len());

@@ -88,9 +88,22 @@ fn unclosed_brackets(text: &str) -> usize {
     most
 }
 
+/// A parser's message, which may quote a piece of the document, without what a terminal would interpret.
+fn fit(message: &str) -> String {
+    let mut fit = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() {
+            fit.extend(c.escape_default())
+        } else {
+            fit.push(c)
+        }
+    }
+    fit
+}
+
 /// libyaml's own words with the place in front.
 pub(crate) fn yaml_problem(text: &str, error: &serde_yaml_ng::Error) -> Problem {
-    let message = error.to_string();
+    let message = fit(&error.to_string());
     let Some(place) = error.location() else {
         // Without a place: aliases followed too often, a second document, bytes that are no UTF-8.
         let told = match message.as_str() {
@@ -116,7 +129,7 @@ pub(crate) fn yaml_problem(text: &str, error: &serde_yaml_ng::Error) -> Problem 
 }
 
 fn json_problem(error: &serde_json::Error) -> Problem {
-    let message = error.to_string();
+    let message = fit(&error.to_string());
     let (line, column) = (error.line(), error.column());
     let message = message.replacen(&format!(" at line {line} column {column}"), "", 1);
     if line == 0 {
@@ -398,6 +411,14 @@ mod tests {
                 .to_string()
                 .contains("trailing characters")
         );
+    }
+
+    #[test]
+    fn a_parser_quotes_nothing_raw() {
+        let told = refused("? \"a\\eb\"\n: ! {? ! x : 1}\n");
+        assert!(!told.chars().any(char::is_control), "{told:?}");
+        let told = refused("\"a\\tb\": {! c: 1}");
+        assert!(told.contains("a\\tb"), "{told:?}");
     }
 
     #[test]

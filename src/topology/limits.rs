@@ -7,22 +7,22 @@ use crate::units::{ByteSize, Span};
 /// Nodes in one cluster: what one put container can be expected to hold, and every /24 has addresses for.
 pub const NODES: RangeInclusive<u64> = 1..=64;
 
-/// Virtual CPUs of a node. QEMU's q35 takes no more than this without a host IOMMU's help in every release since 8.
+/// Virtual CPUs of a node. No worker has threads to run more; a greater number is a slip.
 pub const CPUS: RangeInclusive<u64> = 1..=512;
 
 /// Where nobody says: what kubeadm's own preflight check asks for at the least.
 pub const DEFAULT_CPUS: u32 = 2;
 
-/// RAM of a node. Below, no current Linux kernel unpacks its initramfs; above lies what q35 can address by default.
+/// RAM of a node. Below, a current Linux kernel does not boot; no worker has more, so that above lies a slip of the unit.
 pub const MEMORY: RangeInclusive<ByteSize> = ByteSize::mib(32)..=ByteSize::gib(8 << 10);
 
 /// Where nobody says: enough for a control plane of Kubernetes, which refuses less than 1700 MB.
 pub const DEFAULT_MEMORY: ByteSize = ByteSize::gib(2);
 
-/// Disks, the root disk and the blank ones. They are sparse: the upper end is what ext4 and XFS still format quickly.
+/// Disks, the root disk and the blank ones. They are sparse, so that the upper end only catches slips of the unit.
 pub const DISK: RangeInclusive<ByteSize> = ByteSize::mib(1)..=ByteSize::gib(64 << 10);
 
-/// Blank disks of a node: each takes a PCI slot of the root bus's 32, of which the machine itself needs some.
+/// Blank disks of a node: each takes a PCI slot of its own.
 pub const EXTRA_DISKS: usize = 16;
 
 /// NICs of a node, for the same reason.

@@ -1,10 +1,15 @@
 //! A topology file is read, and laid under what stands inline.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use super::document::{self, MAX_DOCUMENT};
 use super::inputs::Inputs;
-use super::problems::{Problem, Problems};
+use super::model::Topology;
+use super::problems::{Problem, Problems, quoted};
+use super::validate::validate;
 
 /// Reads the topology file that `path` names among `inputs`: JSON where it is called `.json`, else YAML or JSON.
 ///
@@ -47,6 +52,29 @@ pub fn load(path: &str, inputs: &Inputs) -> Result<Value, Problems> {
     ))
 }
 
+/// Reads and validates the topology file at `path`, whose own folder the paths in it are relative to: what `-f` names.
+///
+/// The file itself may be a symbolic link that leads anywhere; the paths in it stay below the folder it was named in.
+pub fn open(path: &Path) -> Result<Topology, Problems> {
+    let shown = path.to_string_lossy().into_owned();
+    let folder = |path: &Path| match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // Where it is not there, the lookup below says what is.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let name = real.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| Problems::one(quoted(&shown), "is no path of a file"))?;
+    let raw = load(name, &Inputs::of_folder(folder(&real))).map_err(|problems| {
+        problems.relocate(|place| match place.strip_prefix(name) {
+            Some(rest) => shown.clone() + rest,
+            None => shown.clone(),
+        })
+    })?;
+    validate(&raw, &Inputs::of_folder(folder(path)))
+        .map_err(|problems| problems.relocate(|place| in_file(&shown, place)))
+}
+
 /// A place in a file.
 pub(crate) fn in_file(file: &str, place: &str) -> String {
     if place.is_empty() {
@@ -86,6 +114,48 @@ mod tests {
         );
         assert_eq!(overlay(file.clone(), Value::Null), file);
         assert_eq!(overlay(Value::Null, json!({"a": 1})), json!({"a": 1}));
+    }
+
+    #[test]
+    fn a_file_of_ones_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        fs::write(at("disk.qcow2"), "QFI").unwrap();
+        fs::write(
+            at("real/good.yml"),
+            "image: {file: disk.qcow2}\nnodes: {worker: }",
+        )
+        .unwrap();
+        fs::write(at("bad.yml"), "image: {file: disk.qcow}\nnodes: {worker: }").unwrap();
+        fs::write(at("broken.yml"), "image: [").unwrap();
+        std::os::unix::fs::symlink("real/good.yml", at("link.yml")).unwrap();
+        assert_eq!(open(&at("link.yml")).unwrap().nodes.len(), 1);
+        for (name, told) in [
+            (
+                "bad.yml",
+                "image.file: \"disk.qcow\" is not there: the topology's folder holds ",
+            ),
+            ("broken.yml", "line 2, column 1: "),
+            (
+                "goof.yml",
+                "\"goof.yml\" is not there: the topology's folder holds ",
+            ),
+            (
+                "real",
+                "\"real\" is a folder: name a file in it; it holds good.yml",
+            ),
+        ] {
+            let shown = open(&at(name)).unwrap_err().to_string();
+            let expected = format!("{}: {told}", at(name).display());
+            assert!(shown.starts_with(&expected), "{shown}\n{expected}");
+        }
+        assert!(
+            open(Path::new("/"))
+                .unwrap_err()
+                .to_string()
+                .ends_with("is no path of a file")
+        );
     }
 
     #[test]

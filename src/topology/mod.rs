@@ -1,7 +1,7 @@
 //! What was asked for (raw, as written) → what it means (validated) → what will be made (planned).
 //!
-//! A user's document is read by [`load`] (or [`load::load`]), put under what stands inline by [`overlay`], and becomes a
-//! [`model::Topology`] by [`validate`], which tells everything that is wrong at once. [`plan::plan`] then chooses names,
+//! A user's document is read by [`load()`], put under what stands inline by [`overlay`], and becomes a
+//! [`model::Topology`] by [`validate()`], which tells everything that is wrong at once; [`open`] does both for a file that a person names. [`plan::plan`] then chooses names,
 //! addresses and MACs. [`schema`] is what editors and other programs know about the form.
 
 pub mod document;
@@ -17,7 +17,7 @@ pub(crate) mod reader;
 pub mod validate;
 
 pub use inputs::Inputs;
-pub use load::{load, overlay};
+pub use load::{load, open, overlay};
 pub use problems::{Problem, Problems};
 pub use raw::schema;
 pub use validate::validate;

@@ -76,3 +76,41 @@ impl fmt::Display for Name {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_a_name() {
+        for (text, verdict) in [
+            ("worker", None),
+            ("w", None),
+            ("worker-1", None),
+            ("", Some(BadName::Empty)),
+            ("1worker", Some(BadName::First('1'))),
+            ("-worker", Some(BadName::First('-'))),
+            ("worker-", Some(BadName::Last)),
+            ("wOrker", Some(BadName::Character('O'))),
+            ("work.er", Some(BadName::Character('.'))),
+            ("work\ner", Some(BadName::Character('\n'))),
+            (&"w".repeat(63), None),
+            (&"w".repeat(64), Some(BadName::Long(64))),
+        ] {
+            assert_eq!(text.parse::<Name>().err(), verdict, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_a_dns_label_and_comes_back(text in "[a-z0-9-]{0,70}|.{0,10}") {
+            if let Ok(name) = text.parse::<Name>() {
+                prop_assert!(name.as_str().len() <= 63);
+                prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'));
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+    }
+}

@@ -137,16 +137,24 @@ pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'
     nearest(written, known).map(|name| format!("did you mean {name:?}?"))
 }
 
-/// `a, b and c`, cut where it gets long.
+/// `a, b and c`, cut where it gets long. Names of the user's own among them are made fit for a log.
 pub(crate) fn listed<T: AsRef<str>>(names: &[T], joint: &str) -> String {
     const MOST: usize = 25;
-    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let fit = |name: &T| {
+        let name = name.as_ref();
+        if name.chars().any(char::is_control) || name.len() > 100 {
+            quoted(name)
+        } else {
+            name.to_owned()
+        }
+    };
+    let names: Vec<String> = names.iter().map(fit).collect();
     if names.len() > MOST {
         return format!("{} and {} more", names[..MOST].join(", "), names.len() - MOST);
     }
     match names.split_last() {
         None => "nothing".to_owned(),
-        Some((last, [])) => (*last).to_owned(),
+        Some((last, [])) => last.clone(),
         Some((last, rest)) => format!("{} {joint} {last}", rest.join(", ")),
     }
 }
@@ -196,6 +204,7 @@ mod tests {
     #[test]
     fn nothing_of_the_users_reaches_the_terminal_raw() {
         assert_eq!(segment("a\u{1b}[31m"), "\"a\\u{1b}[31m\"");
+        assert_eq!(listed(&["a\tb", "c"], "or"), "\"a\\tb\" or c");
         assert_eq!(quoted(&"x".repeat(100)), format!("\"{}\"…", "x".repeat(60)));
     }
 

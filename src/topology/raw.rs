@@ -1,13 +1,13 @@
 //! The form of what users write: the source of the published JSON Schema.
 //!
-//! Documents are read by [`super::validate`], which can tell all that is wrong at once; these types say the same in a
+//! Documents are read by [`super::validate()`], which can tell all that is wrong at once; these types say the same in a
 //! form that editors understand. A test proves that both know the same fields.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::model::{AcceleratorChoice, OnFailure};
 
@@ -15,7 +15,50 @@ use super::model::{AcceleratorChoice, OnFailure};
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(Topology);
     schema.insert("title".to_owned(), Value::from("libvirt-resource topology"));
-    schema.to_value()
+    let mut schema = schema.to_value();
+    if let Value::Object(root) = &mut schema {
+        tidy(root);
+    }
+    schema
+}
+
+/// A field may be left out and may not be null, which `Option` would allow; a description is one line to editors.
+fn tidy(object: &mut Map<String, Value>) {
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties
+            .values_mut()
+            .filter_map(Value::as_object_mut)
+            .for_each(not_null);
+    }
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+    for value in object.values_mut() {
+        match value {
+            Value::Object(below) => tidy(below),
+            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(tidy),
+            _ => {}
+        }
+    }
+}
+
+fn not_null(property: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = property.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = types.as_slice() {
+            let kind = kind.clone();
+            property.insert("type".to_owned(), kind);
+        }
+    }
+    let Some(Value::Array(choices)) = property.get_mut("anyOf") else {
+        return;
+    };
+    choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+    if let [Value::Object(only)] = choices.as_slice() {
+        let only = only.clone();
+        property.remove("anyOf");
+        property.extend(only);
+    }
 }
 
 /// A cluster of virtual machines that stand in for bare-metal nodes.
@@ -24,6 +67,7 @@ pub fn schema() -> Value {
 pub struct Topology {
     /// The groups of nodes by name; the nodes are named GROUP-1, GROUP-2 and so on. A group without fields may be left
     /// empty.
+    #[schemars(extend("minProperties" = 1, "propertyNames" = {"pattern": "^[a-z]([a-z0-9-]{0,58}[a-z0-9])?$"}))]
     pub nodes: BTreeMap<String, Option<Group>>,
     /// The disk image of every node that does not name another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,7 +77,8 @@ pub struct Topology {
     pub defaults: Option<Defaults>,
     /// The networks by name. Without this section there is one NAT network called default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub networks: Option<BTreeMap<String, Option<Network>>>,
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 32, "propertyNames" = {"pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"}))]
+    pub networks: Option<BTreeMap<String, Network>>,
     /// TCP ports of every node that later steps reach on the cluster's address. 22 is always among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(range(min = 1, max = 65535)))]
@@ -50,6 +95,7 @@ pub struct Topology {
     pub ready: Option<Ready>,
     /// Files to copy from nodes once all are ready, by the name they get in the artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64, "propertyNames" = {"pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"}))]
     pub collect: Option<BTreeMap<String, Collect>>,
     /// Subnets that auto must not choose and that no network may overlap, such as those the nodes' software uses inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]

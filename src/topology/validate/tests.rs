@@ -327,6 +327,8 @@ fn the_schema_has_the_limits_of_the_reader() {
     assert_eq!(group["extra_disks"]["maxItems"], limits::EXTRA_DISKS);
     assert_eq!(group["networks"]["maxItems"], limits::NICS);
     assert_eq!(group["forward"]["maxItems"], limits::FORWARDS);
+    assert_eq!(group["image"]["$ref"], "#/$defs/Image");
+    assert_eq!(group["cpus"]["type"], "integer");
     let text = schema["$defs"]["Group"]["properties"]["memory"]["description"]
         .as_str()
         .unwrap();
