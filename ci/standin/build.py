@@ -84,6 +84,9 @@ class Log:
             hit[1]()
 
     def line(self, text, code=None):
+        with self._lock:
+            fresh = self.text[-1:] in ("", "\n")
+        text = text if fresh else f"\n{text}"
         self.write(f"\x1b[{code}m{text}\x1b[0m\n" if code and self._colour else f"{text}\n")
 
     @property
@@ -161,7 +164,7 @@ class Build:
 
     def release(self):
         """What a worker's garbage collection does with a finished build: its containers are destroyed, then its volumes."""
-        errors = [e for c in self.containers if c in self.worker.containers for e in self.worker.end(c)]
+        errors = [e for c in list(self.containers) if c in self.worker.containers for e in self.worker.end(c)]
         shutil.rmtree(self.directory, ignore_errors=True)
         if errors:
             raise Broken("; ".join(errors))

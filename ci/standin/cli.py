@@ -69,6 +69,8 @@ def main():
     except (Refused, Broken, OSError) as error:
         print(f"ci/worker: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 3
 
 
 def begin(worker, options, pipeline, out, **more):
@@ -82,6 +84,8 @@ def begin(worker, options, pipeline, out, **more):
 
     def interrupted(*_):
         if build.scope.over():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what follows is the clean-up
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise KeyboardInterrupt
         build.abort()
 

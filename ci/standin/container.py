@@ -24,14 +24,16 @@ GRACE = 10  # seconds: from SIGTERM to SIGKILL at an abort; and for stdio that a
 
 
 class Container:
-    """`inputs`: {destination: Artifact}, each behind a writable layer; `volumes`: {destination: directory}, used as they are."""
+    """`inputs`: {destination: Artifact}, each behind a writable layer; `volumes`: {destination: directory}, used as
+    they are; `known`: the build's list of its containers."""
 
-    def __init__(self, worker, label, role, type_, privileged, env, inputs=None, volumes=None):
+    def __init__(self, worker, known, label, role, type_, privileged, env, inputs=None, volumes=None):
         self.worker, self.label, self.privileged = worker, label, privileged
         self.handle = str(uuid.uuid4())
         self.directory = worker.mine / "c" / self.handle
         self._children = []
         worker.containers.append(self)  # before anything is made, so that whatever happens it is destroyed
+        known.append(self)
         self._make(role, type_, env, inputs or {}, volumes or {})
 
     def _make(self, role, type_, env, inputs, volumes):

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def copy_tree(source, target, keep_owner=True):
     Path(target).mkdir(parents=True)
     sh("cp", "-a", "--reflink=auto", "--sparse=auto", *([] if keep_owner else ["--no-preserve=ownership"]),
        f"{source}/.", f"{target}/")
+
+
+def copy_tracked(source, target, **_):
+    """Of a git work tree, what fly execute would send: tracked or not ignored, without .git."""
+    Path(target).mkdir(parents=True)
+    listed = sh("git", "-c", "safe.directory=*", "-C", source, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    names = [n for n in listed.split("\0") if n and os.path.lexists(os.path.join(source, n))]
+    for start in range(0, len(names), 500):
+        sh("cp", "-a", "--no-preserve=ownership", "--parents", "--", *names[start:start + 500], os.path.abspath(target), cwd=source)
 
 
 def shift(tree, privileged):
@@ -84,6 +94,14 @@ class Images:
                 make(part)
                 part.rename(target)
         return target
+
+    def prune(self, days=7):
+        """Remove what no run has used for that long."""
+        for lock in list(self.directory.glob("*.lock")):
+            if lock.stat().st_mtime < time.time() - days * 86400:  # taking the lock renews it
+                for path in (lock.with_suffix(""), lock.with_suffix(".part")):
+                    shutil.rmtree(path, ignore_errors=True)
+                lock.unlink()
 
 
 def identity(path):

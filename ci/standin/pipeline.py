@@ -88,10 +88,14 @@ class Pipeline:
             raw = parse(Path(source).read_text(), source)
         raw = filled(raw, variables or {}, self.name)
         known(raw, {"resource_types", "resources", "jobs", "groups", "display"}, "pipeline")
-        self.privileged_types = {t["name"] for t in raw.get("resource_types", []) if t.get("privileged")}
-        self.type_defaults = {t["name"]: t.get("defaults", {}) for t in raw.get("resource_types", [])}
-        self.resources = {r["name"]: r for r in raw.get("resources", [])}
-        self.jobs = {j["name"]: j for j in raw.get("jobs", [])}
+        for kind, keys in (("resource_types", ("name", "type")), ("resources", ("name", "type")), ("jobs", ("name",))):
+            for index, item in enumerate(raw.get(kind) or []):
+                if not isinstance(item, dict) or not all(isinstance(item.get(k), str) for k in keys):
+                    raise Refused(f"{kind}[{index}]: needs {' and '.join(keys)}")
+        self.privileged_types = {t["name"] for t in raw.get("resource_types") or [] if t.get("privileged")}
+        self.type_defaults = {t["name"]: t.get("defaults", {}) for t in raw.get("resource_types") or []}
+        self.resources = {r["name"]: r for r in raw.get("resources") or []}
+        self.jobs = {j["name"]: j for j in raw.get("jobs") or []}
         for name, job in self.jobs.items():
             known(job, JOB, f"jobs.{name}")
             for index, step in enumerate(job.get("plan", [])):

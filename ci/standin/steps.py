@@ -11,7 +11,7 @@ from . import spec
 from .build import Canceled, Scope, TimedOut
 from .container import Container
 from .host import Broken, Refused
-from .images import Artifact, copy_tree, make_dir
+from .images import Artifact, copy_tracked, copy_tree, make_dir
 from .pipeline import check_task, filled, parallel, parse, seconds
 
 URL = "http://127.0.0.1:8080"
@@ -137,6 +137,10 @@ class Steps:
             ok = self._limited(step, scope, lambda _, inner: body(result, inner))
             result.status = "succeeded" if ok else "failed"
             return ok
+        except TimedOut:  # a time limit further out: it ends everything else there too
+            result.status = "failed"
+            self.log.line("timeout exceeded", "31")
+            return False
         except Canceled:
             result.status = "aborted"
             self.log.line("interrupted", "33")
@@ -155,10 +159,9 @@ class Steps:
                    "BUILD_JOB_NAME": build.job["name"], "BUILD_PIPELINE_NAME": build.pipeline.name,
                    "BUILD_URL": f"{URL}/teams/main/pipelines/{build.pipeline.name}/jobs/{build.job['name']}/builds/{build.number}",
                    "BUILD_URL_SHORT": f"{URL}/builds/{build.number}"}
-        container = Container(self.worker, f"{result.kind} {result.name}", role, type_, privileged,
+        container = Container(self.worker, build.containers, f"{result.kind} {result.name}", role, type_, privileged,
                               spec.environment(role, numbers), **volumes)
         result.container = container
-        build.containers.append(container)
         build.event("container", step=f"{result.kind} {result.name}", handle=container.handle, pid=container.pid,
                     address=container.address)
         return container
@@ -234,7 +237,7 @@ class Steps:
         def local(result, scope):
             source = Path(self.build.local[step.get("resource", name)])
             target = self.build.directory / os.urandom(8).hex()
-            copy_tree(source, target, keep_owner=False)
+            (copy_tracked if (source / ".git").exists() else copy_tree)(source, target, keep_owner=False)
             self.artifacts[name] = Artifact(target, True)
             result.version = {"directory": str(source.resolve())}
             self.log.line(f"copied {source}", "36")

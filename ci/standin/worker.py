@@ -56,7 +56,13 @@ class Worker:
             if not Path(f"/run/netns/{network.namespace(self.name)}").exists():
                 if self._want_nat:
                     (self.directory / "nat").touch()
-                network.up(self.name, self._want_nat)
+                try:
+                    network.up(self.name, self._want_nat)
+                except Broken:
+                    sweep(self)
+                    raise
+            elif self._want_nat and not self.nat:
+                raise Refused(f"worker {self.name} is there already, made without NAT")
             self.mine = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.directory / "h"))
             self.mine.chmod(0o711)  # root of an unprivileged container is somebody else out here
             self._held = open(self.mine / "lock", "w")
@@ -196,4 +202,5 @@ def gc(state=STATE):
         worker = Worker(directory.name, state)
         with worker._lock():
             errors += sweep(worker)
+    Images(Path(state) / "images").prune()
     return errors
