@@ -71,6 +71,8 @@ class Log:
         self.watch = None  # (text, what to call when it was printed)
 
     def write(self, text):
+        if not text:
+            return
         with self._lock:
             self._parts.append(text)
             if self._out:
@@ -85,12 +87,13 @@ class Log:
 
     def line(self, text, code=None):
         with self._lock:
-            fresh = self.text[-1:] in ("", "\n")
+            fresh = not self._parts or self._parts[-1].endswith("\n")
         text = text if fresh else f"\n{text}"
         self.write(f"\x1b[{code}m{text}\x1b[0m\n" if code and self._colour else f"{text}\n")
 
     @property
     def text(self):
+        """Under the lock only."""
         self._parts[:] = ["".join(self._parts)]
         return self._parts[0]
 

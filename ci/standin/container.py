@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 
 from . import host, images, network, spec
-from .host import Broken, sh
+from .host import Broken
 
 GRACE = 10  # seconds: from SIGTERM to SIGKILL at an abort; and for stdio that a daemon still holds after its parent's end
 

@@ -180,6 +180,8 @@ class Steps:
 
     def _script(self, result, scope, container, script, arguments, request):
         """Run /opt/resource/…: its decoded answer, or None when it failed."""
+        if over := scope.over():
+            raise over
         process = container.start([f"/opt/resource/{script}", *arguments], stdin=json.dumps(request).encode(),
                                   on_output=self.log.write)
         result.exit_status = process.wait(scope)
@@ -324,6 +326,8 @@ class Steps:
         if work in inputs:  # an input with path: .
             del volumes[work]
         container = self._contain(result, "task", type_, privileged, inputs=inputs, volumes=volumes)
+        if over := scope.over():
+            raise over
         params = {**(config.get("params") or {}), **(step.get("params") or {})}
         run = config["run"]
         argv = [run["path"], *map(str, run.get("args") or [])]

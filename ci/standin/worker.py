@@ -9,7 +9,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from . import host, network, spec
+from . import host, network
 from .container import destroy, runc_error
 from .host import Broken, Refused, locked, sh
 from .images import Images

@@ -1,5 +1,6 @@
 """How long processes live, how they are ended, and in which order hooks run."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import leftovers, task
-from standin import Refused, Type, Worker
+from standin import Refused, Worker
+from standin.network import _uplink
 from standin.worker import gc
 
 VERSION = "echo '{\"version\":{\"n\":\"2\"}}'"
@@ -169,3 +171,28 @@ def test_gc_after_a_killed_harness(state, rootfs):
     assert not leftovers(Worker("killed", state=state))
     from standin.host import processes_within
     assert processes_within(pidns) == []
+
+
+def test_nat_rules_go_with_the_worker(state):
+    if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() != "1" or not shutil.which("iptables"):
+        pytest.skip("needs iptables and forwarding")
+    rules = lambda: subprocess.run(["iptables-save"], capture_output=True, text=True).stdout  # noqa: E731
+    with Worker(state=state, nat=True) as worker:
+        device = _uplink(worker.name)[0]
+        assert rules().count(device) == 4
+        with pytest.raises(Refused):
+            with Worker(state=state) as plain, Worker(plain.name, state=state, nat=True):
+                pass
+    assert device not in rules() and not Path(f"/sys/class/net/{device}").exists() and not leftovers(worker)
+
+
+def test_state_closed_to_others_is_refused(tmp_path):
+    with pytest.raises(Refused, match="chmod o\\+x"):
+        Worker(state=tmp_path).__enter__()
+    assert not list(tmp_path.glob("workers/*"))
+
+
+def test_outer_timeout_ends_what_is_inside(run):
+    build = run([{"timeout": "1s", "do": [{**task("sleep 100"), "on_failure": task("true", name="late")}, task("true", name="next")],
+                  "on_failure": task("true", name="hook")}])
+    assert build.status == "failed" and list(build.steps) == ["task t", "task hook"], build.log
