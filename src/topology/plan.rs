@@ -16,6 +16,9 @@ pub use self::host::{HostError, HostNetwork};
 use super::model::{NetworkKind, Node};
 use super::name::Name;
 
+/// What the names of our bridges start with, by which those of a dead agent are known.
+pub const BRIDGE_PREFIX: &str = "lvr";
+
 /// Everything chosen for one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -9,8 +9,8 @@ use tokio::process::Command;
 
 use super::command::{self, Ran};
 
-/// What the names of our bridges start with.
-pub const BRIDGE_PREFIX: &str = "lvr";
+
+pub use crate::topology::plan::BRIDGE_PREFIX;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::host::HostNetwork;
 use super::subnets::{addresses, choose, common, gateway, overlap};
 use super::words::{ADJECTIVES, ANIMALS};
-use super::{MacAddress, Nic, Plan, PlannedNetwork, PlannedNode};
+use super::{BRIDGE_PREFIX, MacAddress, Nic, Plan, PlannedNetwork, PlannedNode};
 use crate::fault::Fault;
 use crate::topology::limits;
 use crate::topology::model::{Network, NetworkKind, Topology};
@@ -229,14 +229,14 @@ fn subnets(topology: &Topology, host: &HostNetwork, rng: &mut impl Rng) -> Resul
     Ok(chosen)
 }
 
-/// `lv3f9c-0`, `lv3f9c-1` …: the kernel allows 15 characters (`IFNAMSIZ` less its NUL).
+/// `lvr3f9c-0`, `lvr3f9c-1` …: the kernel allows 15 characters (`IFNAMSIZ` less its NUL).
 fn bridges(count: usize, taken: &BTreeSet<String>, rng: &mut impl Rng) -> Result<Vec<String>, PlanError> {
     let start = rng.random::<u16>();
     (0..=u16::MAX)
         .map(|step| start.wrapping_add(step))
         .map(|stem| {
             (0..count)
-                .map(|index| format!("lv{stem:04x}-{index}"))
+                .map(|index| format!("{BRIDGE_PREFIX}{stem:04x}-{index}"))
                 .collect::<Vec<_>>()
         })
         .find(|names| names.iter().all(|name| !taken.contains(name)))
@@ -397,7 +397,7 @@ mod tests {
             let topology = topology(networks, groups.into(), &avoid);
             let mut host = host(&[]);
             host.routes = routes.clone();
-            host.bridges.extend((0..200).map(|n| format!("lv{n:04x}-0")));
+            host.bridges.extend((0..200).map(|n| format!("lvr{n:04x}-0")));
             let mut rng = StdRng::seed_from_u64(seed);
             let Ok(plan) = plan(&topology, &host, cluster_name(&mut rng), &mut rng) else { return Ok(()) };
 
