@@ -58,3 +58,16 @@ stop_docker() {
 	wait "$dockerd_pid" 2>/dev/null || true
 	dockerd_pid=
 }
+
+# Debian's slim base image: pulled, or, where no registry can be reached, made of the same packages.
+need_base() {
+	local base=debian:trixie-slim tar
+	docker image inspect "$base" >/dev/null 2>&1 && return
+	docker pull -q "$base" >/dev/null 2>&1 && return
+	note "$base cannot be pulled: making it with mmdebstrap"
+	need_packages mmdebstrap
+	tar=$(mktemp --suffix=.tar)
+	mmdebstrap --quiet --variant=minbase trixie "$tar"
+	docker import "$tar" "$base" >/dev/null
+	rm -f "$tar"
+}
