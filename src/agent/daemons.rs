@@ -188,17 +188,18 @@ fn arguments(words: &[&str]) -> Command {
 const FIREWALL_LIMIT: Duration = Duration::from_secs(10);
 
 fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
-    let private = |path: &Path| {
+    // Open to all: dnsmasq reads its hosts file as its own user, from the cluster's directory that is root's alone.
+    let make = |path: &Path| {
         DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(0o755)
             .create(path)
             .map_err(|source| DaemonError::Prepare { path: path.to_owned(), source })
     };
     let root = directory.join("libvirt");
     for (own, seen) in OWN {
-        private(&root.join(own))?;
-        private(Path::new(seen))?;
+        make(&root.join(own))?;
+        make(Path::new(seen))?;
         rustix::mount::mount_bind(root.join(own), seen)
             .map_err(|errno| DaemonError::Prepare { path: seen.into(), source: errno.into() })?;
     }

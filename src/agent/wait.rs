@@ -56,9 +56,10 @@ pub async fn until_ready(
     let walk = walk(node, ssh, begun + limit, &waiting, progress);
     // A build log that stands still looks like a build that hangs.
     let remind = async {
-        let mut ticks = tokio::time::interval_at(begun + REMINDER, REMINDER);
+        let mut at = REMINDER;
         loop {
-            ticks.tick().await;
+            tokio::time::sleep_until(begun + at).await;
+            at += at.min(LAZIEST_REMINDER);
             let text = format!("still waiting after {} s: {}", begun.elapsed().as_secs(), waiting.tell());
             progress.node(Level::Info, node.name(), text);
         }
@@ -85,8 +86,11 @@ pub async fn until_ready(
     }
 }
 
-/// How often a node that does not get on is spoken of.
+/// When a node that does not get on is first spoken of; then after twice the time, and so on.
 const REMINDER: Duration = Duration::from_secs(30);
+
+/// However long it takes, it is not forgotten for longer than this.
+const LAZIEST_REMINDER: Duration = Duration::from_secs(240);
 
 /// What is waited for, and what was heard last.
 struct Waiting(Mutex<(&'static str, Option<String>)>);

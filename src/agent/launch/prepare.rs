@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use crate::agent::api::types::Secret;
 use crate::agent::order::Order;
 use crate::fault::Fault;
+use crate::first_boot::{FirstBootError, check_login};
 use crate::topology::model::Topology;
+use crate::topology::name::Name;
 use crate::topology::plan::{HostError, HostNetwork, PlanError, cluster_name, plan};
 
 /// Why no order could be made.
@@ -17,6 +19,9 @@ pub enum PrepareError {
     /// What the container's network is could not be read.
     #[error("the container's network cannot be read")]
     Network(#[source] HostError),
+    /// What a node shall do at first boot would lock us out, or be ignored.
+    #[error("nodes.{0}: first_boot")]
+    FirstBoot(Name, #[source] FirstBootError),
     /// It does not fit.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -26,6 +31,7 @@ impl Fault for PrepareError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Network(_) => Some("mount /proc and /sys, as every container runtime does".to_owned()),
+            Self::FirstBoot(_, error) => error.help(),
             Self::Plan(error) => error.help(),
         }
     }
@@ -39,6 +45,10 @@ pub fn base_directory() -> PathBuf {
 
 /// The order for a topology. `request` is what was asked for, byte for byte, to know a repeated request by.
 pub fn prepare(topology: &Topology, token: &str, request: &[u8]) -> Result<Order, PrepareError> {
+    for node in &topology.nodes {
+        check_login(&node.first_boot, &node.ssh_user)
+            .map_err(|error| PrepareError::FirstBoot(node.role.clone(), error))?;
+    }
     let mut rng = rand::rng();
     let host = HostNetwork::read().map_err(PrepareError::Network)?;
     let cluster = cluster_name(&mut rng);
