@@ -25,7 +25,10 @@ const CYAN: &str = "\x1b[36m";
 impl BuildLog {
     /// For `out`: coloured though stderr is no terminal, since Concourse's build page shows colours.
     pub fn concourse() -> Self {
-        Self { started: Instant::now(), colour: true }
+        Self {
+            started: Instant::now(),
+            colour: true,
+        }
     }
 
     /// For `nodectl`: coloured where stderr is a terminal and `NO_COLOR` is not set.
@@ -63,7 +66,11 @@ impl BuildLog {
     pub fn error(&self, text: &str) {
         let mut lines = text.lines();
         if let Some(first) = lines.next() {
-            self.write(&format!("{}{}", self.paint(RED, "error: "), self.paint(BOLD, first)));
+            self.write(&format!(
+                "{}{}",
+                self.paint(RED, "error: "),
+                self.paint(BOLD, first)
+            ));
         }
         for line in lines {
             self.write(&match line.trim_start().strip_prefix("help: ") {
@@ -75,14 +82,22 @@ impl BuildLog {
 
     /// The table at the end of a put.
     pub fn summary(&self, summary: &Summary) {
-        let width = summary.nodes.iter().map(|node| node.name.as_str().len()).max().unwrap_or(0).max(4);
+        let width = summary
+            .nodes
+            .iter()
+            .map(|node| node.name.as_str().len())
+            .max()
+            .unwrap_or(0)
+            .max(4);
         let head = format!(
             "{:<width$}  {:<15}  {:<21}  {:>4}  {:>7}  {:>7}",
             "NODE", "ADDRESS", "SSH BY", "CPUS", "MEMORY", "READY"
         );
         let mut text = format!("\n{}\n", self.paint(BOLD, &head));
         for node in &summary.nodes {
-            let ready = node.ready_seconds.map_or("never".to_owned(), |seconds| format!("{seconds:.1}s"));
+            let ready = node
+                .ready_seconds
+                .map_or("never".to_owned(), |seconds| format!("{seconds:.1}s"));
             let _ = writeln!(
                 text,
                 "{:<width$}  {:<15}  {:<21}  {:>4}  {:>7}  {:>7}",
@@ -98,7 +113,11 @@ impl BuildLog {
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour && !colour.is_empty() { format!("{colour}{text}{RESET}") } else { text.to_owned() }
+        if self.colour && !colour.is_empty() {
+            format!("{colour}{text}{RESET}")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn write(&self, line: &str) {

@@ -64,8 +64,10 @@ max_core = 0
 /// libvirt's nftables backend wants the kernel's `act_csum`, which not every worker has; its iptables backend does without,
 /// and its rules stand in the same chains as Docker's, whose FORWARD policy of DROP they pass. So iptables where it
 /// works, as it does on every worker that runs containers, and nftables elsewhere.
-const FIREWALLS: [(&str, &[&str]); 2] =
-    [("iptables", &["iptables", "-w", "5", "-t", "nat", "-S"]), ("nftables", &["nft", "list", "tables"])];
+const FIREWALLS: [(&str, &[&str]); 2] = [
+    ("iptables", &["iptables", "-w", "5", "-t", "nat", "-S"]),
+    ("nftables", &["nft", "list", "tables"]),
+];
 
 /// A console that prints without end must not fill the worker's disk: 16 MiB a file, three old ones.
 const VIRTLOGD: &str = "max_size = 16777216\nmax_backups = 3\n";
@@ -150,17 +152,27 @@ impl Daemons {
 
 /// Lays out directories and configuration below `directory`, mounts them where libvirt looks, and starts virtlogd and
 /// libvirtd. Returns once libvirtd's socket takes connections.
-pub async fn start(directory: &Path, deaths: mpsc::UnboundedSender<DaemonError>) -> Result<Daemons, DaemonError> {
+pub async fn start(
+    directory: &Path,
+    deaths: mpsc::UnboundedSender<DaemonError>,
+) -> Result<Daemons, DaemonError> {
     prepare(directory, firewall().await)?;
     let mut watchers = Vec::new();
-    for (name, socket) in [("virtlogd", "/run/libvirt/virtlogd-sock"), ("libvirtd", "/run/libvirt/libvirt-sock")] {
+    for (name, socket) in [
+        ("virtlogd", "/run/libvirt/virtlogd-sock"),
+        ("libvirtd", "/run/libvirt/libvirt-sock"),
+    ] {
         let log = directory.join(format!("{name}.log"));
         let mut child = spawn(name, &log)?;
         wait_for_socket(name, socket, &log, &mut child).await?;
         let deaths = deaths.clone();
         watchers.push(tokio::spawn(async move {
             if let Ok(status) = child.wait().await {
-                let _ = deaths.send(DaemonError::Died { name, status, said: tail(&log, 5) });
+                let _ = deaths.send(DaemonError::Died {
+                    name,
+                    status,
+                    said: tail(&log, 5),
+                });
             }
         }));
     }
@@ -194,14 +206,19 @@ fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
             .recursive(true)
             .mode(0o755)
             .create(path)
-            .map_err(|source| DaemonError::Prepare { path: path.to_owned(), source })
+            .map_err(|source| DaemonError::Prepare {
+                path: path.to_owned(),
+                source,
+            })
     };
     let root = directory.join("libvirt");
     for (own, seen) in OWN {
         make(&root.join(own))?;
         make(Path::new(seen))?;
-        rustix::mount::mount_bind(root.join(own), seen)
-            .map_err(|errno| DaemonError::Prepare { path: seen.into(), source: errno.into() })?;
+        rustix::mount::mount_bind(root.join(own), seen).map_err(|errno| DaemonError::Prepare {
+            path: seen.into(),
+            source: errno.into(),
+        })?;
     }
     let libvirtd = format!("{LIBVIRTD}host_uuid = \"{}\"\n", uuid::Uuid::new_v4());
     let network = format!("firewall_backend = \"{firewall}\"\n");
@@ -219,7 +236,12 @@ fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
 
 fn spawn(name: &'static str, log: &Path) -> Result<Child, DaemonError> {
     let start = |source| DaemonError::Start { name, source };
-    let file: File = OpenOptions::new().create(true).append(true).mode(0o600).open(log).map_err(start)?;
+    let file: File = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(log)
+        .map_err(start)?;
     Command::new(format!("/usr/sbin/{name}"))
         .arg("--config")
         .arg(format!("/etc/libvirt/{name}.conf"))
@@ -244,11 +266,20 @@ async fn wait_for_socket(
             return Ok(());
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(DaemonError::Died { name, status, said: tail(log, 8) });
+            return Err(DaemonError::Died {
+                name,
+                status,
+                said: tail(log, 8),
+            });
         }
         if begun.elapsed() > START_LIMIT {
             let seconds = START_LIMIT.as_secs();
-            return Err(DaemonError::Silent { name, socket, seconds, said: tail(log, 8) });
+            return Err(DaemonError::Silent {
+                name,
+                socket,
+                seconds,
+                said: tail(log, 8),
+            });
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

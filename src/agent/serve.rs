@@ -24,7 +24,10 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 /// Runs the agent to its end.
 pub fn main() -> ExitCode {
     // Two threads: libvirt's calls block in threads of their own, the rest is waiting and copying.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(serve());
@@ -68,7 +71,10 @@ async fn serve() -> ExitCode {
         Ok(Some(taken)) => taken,
         Ok(None) => {
             let reason = "another cluster is already held in this container\n  help: `nodectl list` shows it, `nodectl down` removes it";
-            words.say(Up::Failed { kept: None, reason: reason.to_owned() });
+            words.say(Up::Failed {
+                kept: None,
+                reason: reason.to_owned(),
+            });
             return words.finish().await;
         }
         Err(error) => {
@@ -95,14 +101,22 @@ enum End {
     Tombstone,
 }
 
-async fn run_cluster(order: Order, run: &Run, mut lines: Lines<BufReader<OwnedReadHalf>>, words: &Words) -> End {
+async fn run_cluster(
+    order: Order,
+    run: &Run,
+    mut lines: Lines<BufReader<OwnedReadHalf>>,
+    words: &Words,
+) -> End {
     let on_failure = order.on_failure;
     let directory = order.directory.clone();
     let (deaths, mut died) = mpsc::unbounded_channel();
     let mut standing = match Standing::new(order, run.clone(), words.progress.clone(), deaths) {
         Ok(standing) => standing,
         Err(error) => {
-            words.say(Up::Failed { kept: None, reason: error.to_string() });
+            words.say(Up::Failed {
+                kept: None,
+                reason: error.to_string(),
+            });
             return End::Gone;
         }
     };
@@ -139,19 +153,29 @@ async fn run_cluster(order: Order, run: &Run, mut lines: Lines<BufReader<OwnedRe
         Err(Failure::NotUp(reason)) => {
             let keep = on_failure == crate::topology::model::OnFailure::Keep && standing.is_reachable();
             let kept = keep.then(|| Box::new(held.summary()));
-            words.say(Up::Failed { kept, reason: reason.clone() });
+            words.say(Up::Failed {
+                kept,
+                reason: reason.clone(),
+            });
             keep.then_some(ClusterState::Kept { reason })
         }
     };
     let word = match &offered {
-        Some(_) => lines.next_line().await.ok().flatten().and_then(|line| serde_json::from_str(&line).ok()),
+        Some(_) => lines
+            .next_line()
+            .await
+            .ok()
+            .flatten()
+            .and_then(|line| serde_json::from_str(&line).ok()),
         None => None,
     };
     let (Some(state), Some(word)) = (offered, word) else {
         take_down(&mut standing, &directory).await;
         return End::Gone;
     };
-    held.found.expires_at.get_or_init(|| super::view::now() + held.order.lifetime);
+    held.found
+        .expires_at
+        .get_or_init(|| super::view::now() + held.order.lifetime);
     held.state.send_replace(state);
     words.say(Up::Committed);
     let abandoned = async {
@@ -247,13 +271,22 @@ async fn launcher() -> std::io::Result<(Lines<BufReader<OwnedReadHalf>>, Words)>
             }
         }
     });
-    Ok((BufReader::new(read).lines(), Words { progress, sender, writer }))
+    Ok((
+        BufReader::new(read).lines(),
+        Words {
+            progress,
+            sender,
+            writer,
+        },
+    ))
 }
 
 /// The agent's own log: stderr is its log file.
 fn note(up: &Up) {
     match up {
-        Up::Event(Event { level: Level::Quote, .. }) => {}
+        Up::Event(Event {
+            level: Level::Quote, ..
+        }) => {}
         Up::Event(event) => eprintln!("{} {}", event.node.as_deref().unwrap_or("-"), event.text),
         Up::Failed { reason, .. } => eprintln!("failed: {reason}"),
         Up::Ready(_) => eprintln!("all nodes are ready"),

@@ -21,7 +21,11 @@ pub struct Service {
 impl Service {
     /// For a cluster that stands.
     pub fn new(held: Arc<Held>) -> Self {
-        Self { held, asked: Arc::new(Notify::new()), gone: watch::Sender::new(false) }
+        Self {
+            held,
+            asked: Arc::new(Notify::new()),
+            gone: watch::Sender::new(false),
+        }
     }
 
     /// Returns once somebody wants the cluster to end.
@@ -47,7 +51,13 @@ impl server::Service for Service {
     }
 
     fn console(&self, node: &Name) -> Option<PathBuf> {
-        let known = self.held.order.plan.nodes.iter().any(|planned| planned.name() == node);
+        let known = self
+            .held
+            .order
+            .plan
+            .nodes
+            .iter()
+            .any(|planned| planned.name() == node);
         known.then(|| self.held.console(node))
     }
 }

@@ -40,7 +40,11 @@ impl Ssh {
                 .open(path)?;
             io::Write::write_all(&mut file, text.as_bytes())?;
         }
-        Ok(Self { key, known_hosts, control: run.join("s%C") })
+        Ok(Self {
+            key,
+            known_hosts,
+            control: run.join("s%C"),
+        })
     }
 
     /// Runs a command line in the login shell of a node. The time limit covers all of it.
@@ -60,7 +64,10 @@ impl Ssh {
             .spawn()?;
         match tokio::time::timeout(limit, child.wait_with_output()).await {
             Ok(output) => output,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within the time limit")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no answer within the time limit",
+            )),
         }
     }
 

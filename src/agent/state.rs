@@ -53,7 +53,9 @@ impl Default for Run {
 impl Run {
     /// The files under another directory.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self {
+            directory: directory.into(),
+        }
     }
 
     /// The directory itself.
@@ -71,7 +73,12 @@ impl Run {
     }
 
     fn open_lock(&self) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(self.directory.join("lock"))
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.directory.join("lock"))
     }
 
     /// What stands here.
@@ -91,7 +98,10 @@ impl Run {
 
     /// Takes the lock for an agent's life and writes the record; `None` where another agent holds it.
     pub fn take(&self, record: &Record) -> io::Result<Option<Taken>> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory)?;
         let lock = self.open_lock()?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -101,7 +111,10 @@ impl Run {
         let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(&serde_json::to_vec_pretty(record)?)?;
         file.persist(self.record()).map_err(|error| error.error)?;
-        Ok(Some(Taken { run: self.clone(), _lock: lock }))
+        Ok(Some(Taken {
+            run: self.clone(),
+            _lock: lock,
+        }))
     }
 
     /// Removes the record of an agent that is no more.

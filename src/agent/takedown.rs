@@ -38,7 +38,11 @@ fn others() -> io::Result<Vec<i32>> {
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         if pid == 1 || pid == own {
@@ -46,7 +50,10 @@ fn others() -> io::Result<Vec<i32>> {
         }
         // The state follows the last ')': a program's name may hold anything (proc(5)).
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        let state = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.trim_start().chars().next());
         if !matches!(state, None | Some('Z' | 'X')) {
             found.push(pid as i32);
         }

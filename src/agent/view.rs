@@ -76,7 +76,15 @@ impl Held {
             .plan
             .nodes
             .iter()
-            .map(|node| (node.name().clone(), Live { state: NodeState::Booting, ready_seconds: None }))
+            .map(|node| {
+                (
+                    node.name().clone(),
+                    Live {
+                        state: NodeState::Booting,
+                        ready_seconds: None,
+                    },
+                )
+            })
             .collect();
         Self {
             order,
@@ -103,14 +111,22 @@ impl Held {
 
     /// Notes that no machine runs any more.
     pub fn all_off(&self) {
-        for live in self.nodes.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+        for live in self
+            .nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values_mut()
+        {
             live.state = NodeState::Off;
         }
     }
 
     /// Keeps a file that was copied from a node.
     pub fn collect(&self, name: Name, file: CollectedFile) {
-        self.collected.lock().unwrap_or_else(PoisonError::into_inner).insert(name, file);
+        self.collected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, file);
     }
 
     /// Where a node's console is written.
@@ -120,16 +136,25 @@ impl Held {
 
     fn live(&self, name: &Name) -> Live {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(name).copied().unwrap_or(Live { state: NodeState::Off, ready_seconds: None })
+        nodes.get(name).copied().unwrap_or(Live {
+            state: NodeState::Off,
+            ready_seconds: None,
+        })
     }
 
     fn endpoint(&self) -> SocketAddrV4 {
-        self.found.endpoint.get().map_or(SocketAddrV4::new(self.order.listen, 0), |(address, _)| *address)
+        self.found
+            .endpoint
+            .get()
+            .map_or(SocketAddrV4::new(self.order.listen, 0), |(address, _)| *address)
     }
 
     fn fingerprint(&self) -> Sha256 {
         // All zeroes is no certificate's: until there is one, none will fit.
-        self.found.endpoint.get().map_or(Sha256([0; 32]), |(_, fingerprint)| *fingerprint)
+        self.found
+            .endpoint
+            .get()
+            .map_or(Sha256([0; 32]), |(_, fingerprint)| *fingerprint)
     }
 
     fn accelerator(&self) -> Accelerator {
@@ -146,7 +171,11 @@ impl Held {
 
     fn expires_at(&self) -> u64 {
         // Until the commit the lifetime has not begun.
-        self.found.expires_at.get().copied().unwrap_or(self.created_at + self.order.lifetime)
+        self.found
+            .expires_at
+            .get()
+            .copied()
+            .unwrap_or(self.created_at + self.order.lifetime)
     }
 
     /// Everything that a caller with the token may know.
@@ -155,7 +184,12 @@ impl Held {
         let nodes = self.order.plan.nodes.iter().map(|planned| {
             let live = self.live(planned.name());
             let prefix = |network: &Name| {
-                let found = self.order.plan.networks.iter().find(|candidate| candidate.name == *network);
+                let found = self
+                    .order
+                    .plan
+                    .networks
+                    .iter()
+                    .find(|candidate| candidate.name == *network);
                 found.map_or(24, |network| network.subnet.prefix_len())
             };
             NodeInfo {
@@ -163,7 +197,11 @@ impl Held {
                 role: planned.node.role.clone(),
                 state: live.state,
                 ssh_user: planned.node.ssh_user.clone(),
-                host_key: self.host_keys.get(planned.name()).map(|key| key.public.clone()).unwrap_or_default(),
+                host_key: self
+                    .host_keys
+                    .get(planned.name())
+                    .map(|key| key.public.clone())
+                    .unwrap_or_default(),
                 addresses: planned
                     .nics
                     .iter()
@@ -174,7 +212,10 @@ impl Held {
                         mac: nic.mac.to_string(),
                     })
                     .collect(),
-                forwards: forwards.and_then(|all| all.get(planned.name())).cloned().unwrap_or_default(),
+                forwards: forwards
+                    .and_then(|all| all.get(planned.name()))
+                    .cloned()
+                    .unwrap_or_default(),
                 ready_seconds: live.ready_seconds,
             }
         });
@@ -190,19 +231,32 @@ impl Held {
             versions: self.versions(),
             login_key: Secret(self.keys.login_private.clone()),
             proxy: Proxy {
-                address: self.found.proxy.get().copied().unwrap_or(SocketAddrV4::new(self.order.listen, 0)),
+                address: self
+                    .found
+                    .proxy
+                    .get()
+                    .copied()
+                    .unwrap_or(SocketAddrV4::new(self.order.listen, 0)),
                 username: "nodes".to_owned(),
                 password: Secret(self.proxy_password.clone()),
             },
             nodes: nodes.collect(),
-            collected: self.collected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            collected: self
+                .collected
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
     /// What is said of the cluster to everyone who sees the build: no secret in it.
     pub fn summary(&self) -> Summary {
         let plan = &self.order.plan;
-        let mut images: Vec<String> = plan.nodes.iter().map(|node| image_name(&node.node.image)).collect();
+        let mut images: Vec<String> = plan
+            .nodes
+            .iter()
+            .map(|node| image_name(&node.node.image))
+            .collect();
         images.sort();
         images.dedup();
         let nodes = plan.nodes.iter().map(|planned| NodeSummary {
@@ -225,7 +279,12 @@ impl Held {
             accelerator: self.accelerator(),
             versions: self.versions(),
             expires_at: self.expires_at(),
-            ready_seconds: self.found.ready_seconds.get().copied().unwrap_or(self.started.elapsed().as_secs_f64()),
+            ready_seconds: self
+                .found
+                .ready_seconds
+                .get()
+                .copied()
+                .unwrap_or(self.started.elapsed().as_secs_f64()),
             images,
             nodes: nodes.collect(),
         }
@@ -249,5 +308,7 @@ fn image_name(image: &ImageSource) -> String {
 
 /// Seconds since the Unix epoch.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
 }

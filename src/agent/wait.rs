@@ -34,11 +34,21 @@ impl NotReady {
     /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            Self::Stopped(_) => "look at its console: a guest that powers off at boot was told to (image, first boot data), one that crashed says why",
-            Self::Late { waiting, .. } if waiting.contains("command") => "run the ready command by hand on a kept cluster (on_failure: keep, then fly hijack and nodectl ssh), or raise ready.timeout",
-            Self::Late { waiting, .. } if waiting.contains("host key") => "the image or its first boot replaced the host key: keep the ssh_keys of the cloud-config that was handed in",
-            Self::Late { waiting, .. } if waiting.contains("login") => "does the image have cloud-init (or Ignition, with first_boot.ignition), and is ssh_user right?",
-            Self::Late { .. } => "look at its console: does the image boot with BIOS from a virtio disk, take an address by DHCP and start sshd? Raise ready.timeout if it is merely slow",
+            Self::Stopped(_) => {
+                "look at its console: a guest that powers off at boot was told to (image, first boot data), one that crashed says why"
+            }
+            Self::Late { waiting, .. } if waiting.contains("command") => {
+                "run the ready command by hand on a kept cluster (on_failure: keep, then fly hijack and nodectl ssh), or raise ready.timeout"
+            }
+            Self::Late { waiting, .. } if waiting.contains("host key") => {
+                "the image or its first boot replaced the host key: keep the ssh_keys of the cloud-config that was handed in"
+            }
+            Self::Late { waiting, .. } if waiting.contains("login") => {
+                "does the image have cloud-init (or Ignition, with first_boot.ignition), and is ssh_user right?"
+            }
+            Self::Late { .. } => {
+                "look at its console: does the image boot with BIOS from a virtio disk, take an address by DHCP and start sshd? Raise ready.timeout if it is merely slow"
+            }
         }
     }
 }
@@ -60,7 +70,11 @@ pub async fn until_ready(
         loop {
             tokio::time::sleep_until(begun + at).await;
             at += at.min(LAZIEST_REMINDER);
-            let text = format!("still waiting after {} s: {}", begun.elapsed().as_secs(), waiting.tell());
+            let text = format!(
+                "still waiting after {} s: {}",
+                begun.elapsed().as_secs(),
+                waiting.tell()
+            );
             progress.node(Level::Info, node.name(), text);
         }
     };
@@ -81,7 +95,11 @@ pub async fn until_ready(
         Some(Err(error)) => Err(error),
         None => {
             let (waiting, last) = waiting.take();
-            Err(NotReady::Late { seconds: limit.as_secs(), waiting, last })
+            Err(NotReady::Late {
+                seconds: limit.as_secs(),
+                waiting,
+                last,
+            })
         }
     }
 }
@@ -135,7 +153,11 @@ async fn walk(
 ) -> Result<(), NotReady> {
     let begun = Instant::now();
     let told = |text: String| {
-        progress.node(Level::Info, node.name(), format!("{text} ({:.1}s)", begun.elapsed().as_secs_f64()));
+        progress.node(
+            Level::Info,
+            node.name(),
+            format!("{text} ({:.1}s)", begun.elapsed().as_secs_f64()),
+        );
     };
     while let Err(error) = greet(node).await {
         waiting.heard(error);
@@ -148,7 +170,10 @@ async fn walk(
         let left = deadline.saturating_duration_since(Instant::now());
         match attempt(node, ssh, "exit 0", left).await {
             Ok(()) => break,
-            Err(said) if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") || said.contains("Host key verification failed") => {
+            Err(said)
+                if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
+                    || said.contains("Host key verification failed") =>
+            {
                 // cloud-init puts our host key in place while sshd may run with one of the image's already: for a
                 // while that is the ordinary course; only at the time limit is it the answer.
                 waiting.next("its SSH login is refused, since it shows another host key than it was given");
@@ -197,7 +222,10 @@ async fn greet(node: &PlannedNode) -> Result<(), String> {
 }
 
 async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) -> Result<(), String> {
-    let output = ssh.run(node, command, limit).await.map_err(|error| error.to_string())?;
+    let output = ssh
+        .run(node, command, limit)
+        .await
+        .map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
@@ -206,9 +234,15 @@ async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) 
         return Err(said);
     }
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    Err(if out.trim().is_empty() { output.status.to_string() } else { out })
+    Err(if out.trim().is_empty() {
+        output.status.to_string()
+    } else {
+        out
+    })
 }
 
 fn last_line(text: &str) -> String {
-    crate::boot::console::last_lines(text.as_bytes(), 1).pop().unwrap_or_default()
+    crate::boot::console::last_lines(text.as_bytes(), 1)
+        .pop()
+        .unwrap_or_default()
 }

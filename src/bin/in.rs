@@ -16,6 +16,9 @@ fn main() -> ExitCode {
 fn get_files(log: &BuildLog) -> Result<Response, Box<dyn Fault>> {
     let destination = call::directory("in", std::env::args_os())?;
     let request = request::read_in(&call::stdin(io::stdin().lock())?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(call::CallError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(call::CallError::Runtime)?;
     Ok(runtime.block_on(get(request, &destination, log))?)
 }

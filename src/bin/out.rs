@@ -20,6 +20,9 @@ fn out(log: &BuildLog) -> Result<Response, Box<dyn Fault>> {
     let inputs = Inputs::of_step(call::directory("out", std::env::args_os())?);
     let raw = call::stdin(io::stdin().lock())?;
     let request = request::read_out(&raw, &inputs)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(call::CallError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(call::CallError::Runtime)?;
     Ok(runtime.block_on(put(request, &raw, log, told_to_stop()))?)
 }

@@ -4,8 +4,11 @@
 /// characters; each cut at `WIDTH` characters.
 pub fn last_lines(bytes: &[u8], count: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut lines: Vec<String> =
-        text.split('\n').map(clean).filter(|line| !line.trim().is_empty()).collect();
+    let mut lines: Vec<String> = text
+        .split('\n')
+        .map(clean)
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     lines.drain(..lines.len().saturating_sub(count));
     lines
 }
@@ -66,7 +69,10 @@ mod tests {
     #[test]
     fn a_console_reads_as_a_person_saw_it() {
         let console = b"SeaBIOS\x1b[2J\x1b[1;1H\r\n\r\n[  OK  ] \x1b[0;32mReached\x1b[0m target\r\n10%\r100%\r\nlogin: x\x08\r\n\x1b]0;title\x07end";
-        assert_eq!(last_lines(console, 10), ["SeaBIOS", "[  OK  ] Reached target", "100%", "login:", "end"]);
+        assert_eq!(
+            last_lines(console, 10),
+            ["SeaBIOS", "[  OK  ] Reached target", "100%", "login:", "end"]
+        );
         assert_eq!(last_lines(console, 1), ["end"]);
     }
 

@@ -23,7 +23,9 @@ pub enum WhichError {
     #[error("there is no cluster in this container, and NODES_DIR is not set")]
     None,
     /// There was one.
-    #[error("the cluster {0} of this container is gone: its agent died (killed, or out of memory) and everything with it")]
+    #[error(
+        "the cluster {0} of this container is gone: its agent died (killed, or out of memory) and everything with it"
+    )]
     Dead(String),
     /// A folder whose token or fingerprint is none.
     #[error("{}: its token or fingerprint is damaged", .0.display())]

@@ -22,5 +22,9 @@ pub async fn doctor(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         let colour = std::io::IsTerminal::is_terminal(&std::io::stdout());
         print(&crate::doctor::table(&report, colour));
     }
-    Ok(if report.able { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    Ok(if report.able {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(exit::FAILED)
+    })
 }

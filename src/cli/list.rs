@@ -43,7 +43,11 @@ struct ListedNode<'a> {
 /// Prints a table of the nodes, or JSON.
 pub async fn list(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let cluster = args.which.client()?.cluster().await?;
-    print(&if args.json { json(&cluster) } else { table(&cluster) });
+    print(&if args.json {
+        json(&cluster)
+    } else {
+        table(&cluster)
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,7 +56,11 @@ fn nodes(cluster: &Cluster) -> impl Iterator<Item = ListedNode<'_>> {
         name: node.name.as_str(),
         role: node.role.as_str(),
         state: node.state,
-        address: node.addresses.first().map(|address| address.address.to_string()).unwrap_or_default(),
+        address: node
+            .addresses
+            .first()
+            .map(|address| address.address.to_string())
+            .unwrap_or_default(),
         forwards: node
             .forwards
             .iter()
@@ -76,8 +84,17 @@ fn json(cluster: &Cluster) -> String {
 
 fn table(cluster: &Cluster) -> String {
     let mut text = format!("{}: {}\n\n", cluster.cluster, state(cluster));
-    let width = cluster.nodes.iter().map(|node| node.name.as_str().len()).max().unwrap_or(0).max(4);
-    text += &format!("{:<width$}  {:<8}  {:<15}  {:>7}  FORWARDS\n", "NODE", "STATE", "ADDRESS", "READY");
+    let width = cluster
+        .nodes
+        .iter()
+        .map(|node| node.name.as_str().len())
+        .max()
+        .unwrap_or(0)
+        .max(4);
+    text += &format!(
+        "{:<width$}  {:<8}  {:<15}  {:>7}  FORWARDS\n",
+        "NODE", "STATE", "ADDRESS", "READY"
+    );
     for node in nodes(cluster) {
         let state = match node.state {
             NodeState::Booting => "booting",
@@ -85,8 +102,14 @@ fn table(cluster: &Cluster) -> String {
             NodeState::Failed => "failed",
             NodeState::Off => "off",
         };
-        let ready = node.ready_seconds.map_or("-".to_owned(), |seconds| format!("{seconds:.1}s"));
-        let forwards: Vec<String> = node.forwards.iter().map(|(port, at)| format!("{port}={at}")).collect();
+        let ready = node
+            .ready_seconds
+            .map_or("-".to_owned(), |seconds| format!("{seconds:.1}s"));
+        let forwards: Vec<String> = node
+            .forwards
+            .iter()
+            .map(|(port, at)| format!("{port}={at}"))
+            .collect();
         let row = format!(
             "{:<width$}  {state:<8}  {:<15}  {ready:>7}  {}",
             node.name,

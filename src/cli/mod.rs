@@ -70,7 +70,9 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
     match cli.command {
         Command::Agent { stage: Stage::Launch } => {
             // The launcher reads this from the agent's log.
-            isolate::launch().map(|()| ExitCode::SUCCESS).map_err(|error| Box::new(IoFault(error)) as _)
+            isolate::launch()
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(|error| Box::new(IoFault(error)) as _)
         }
         Command::Agent { stage: Stage::Init } => {
             isolate::init().map_err(|error| Box::new(IoFault(error)) as _)

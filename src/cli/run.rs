@@ -24,7 +24,9 @@ use crate::topology::{Inputs, load, validate};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The command finds the cluster's files, the same as a get writes, in the folder that NODES_DIR names:\n\n  nodectl run -f nodes.yml -- sh -c '$NODES_DIR/ssh worker-1 uname -a'\n\nExit status: that of the command; 69 where the nodes did not get ready; 127 where the command was not found.")]
+#[command(
+    after_help = "The command finds the cluster's files, the same as a get writes, in the folder that NODES_DIR names:\n\n  nodectl run -f nodes.yml -- sh -c '$NODES_DIR/ssh worker-1 uname -a'\n\nExit status: that of the command; 69 where the nodes did not get ready; 127 where the command was not found."
+)]
 pub struct Args {
     /// The topology: YAML or JSON. Paths in it are relative to its folder.
     #[arg(short, long, value_name = "FILE")]
@@ -81,7 +83,11 @@ fn place(file: &Path) -> Result<(Inputs, String), IoFault> {
     };
     // Absolute, since the agent works elsewhere.
     let folder = std::path::absolute(folder).map_err(IoFault)?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = file
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     Ok((Inputs::of_folder(folder), name))
 }
 
@@ -98,13 +104,20 @@ async fn with_cluster(
     log: &BuildLog,
 ) -> Result<ExitCode, Box<dyn Fault>> {
     let (cluster, consoles) = Client::unix(&place.socket())?.fetch().await?;
-    let folder = tempfile::Builder::new().prefix("nodes-").tempdir().map_err(IoFault)?;
+    let folder = tempfile::Builder::new()
+        .prefix("nodes-")
+        .tempdir()
+        .map_err(IoFault)?;
     let secrets = ApiAccess {
         fingerprint: summary.fingerprint.to_string(),
         token: Secret(token.expose().to_owned()),
     };
     for warning in access::write(folder.path(), &cluster, &secrets, &consoles)? {
-        log.event(&Event { level: Level::Warn, node: None, text: warning.to_string() });
+        log.event(&Event {
+            level: Level::Warn,
+            node: None,
+            text: warning.to_string(),
+        });
     }
     match run_command(command, folder.path()).await {
         Ok(status) => Ok(code_of(status)),
@@ -128,10 +141,16 @@ async fn run_command(command: &[String], nodes: &Path) -> std::io::Result<ExitSt
         status = child.wait() => return status,
         _ = told_to_stop() => {}
     }
-    if let Some(pid) = child.id().and_then(|id| rustix::process::Pid::from_raw(id as i32)) {
+    if let Some(pid) = child
+        .id()
+        .and_then(|id| rustix::process::Pid::from_raw(id as i32))
+    {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
-    if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(5), child.wait())
+        .await
+        .is_err()
+    {
         child.start_kill()?;
     }
     child.wait().await
@@ -139,6 +158,9 @@ async fn run_command(command: &[String], nodes: &Path) -> std::io::Result<ExitSt
 
 fn code_of(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
     ExitCode::from(u8::try_from(code).unwrap_or(exit::FAILED))
 }

@@ -45,11 +45,17 @@ pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let cluster = client.cluster().await?;
     if !cluster.nodes.iter().any(|node| node.name == args.node) {
         let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
-        return Err(Box::new(UnknownNode { node: args.node.to_string(), nodes }));
+        return Err(Box::new(UnknownNode {
+            node: args.node.to_string(),
+            nodes,
+        }));
     }
     let folder = tempfile::tempdir().map_err(IoFault)?;
     // ssh needs no API, and the agent's own socket no token.
-    let no_api = ApiAccess { fingerprint: cluster.fingerprint.to_string(), token: Secret("-".to_owned()) };
+    let no_api = ApiAccess {
+        fingerprint: cluster.fingerprint.to_string(),
+        token: Secret("-".to_owned()),
+    };
     access::write(folder.path(), &cluster, &no_api, &Default::default())?;
     // Ctrl-C is for the program on the node; ssh carries it there.
     let _ignored = tokio::signal::ctrl_c();
@@ -59,5 +65,10 @@ pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         .status()
         .await
         .map_err(IoFault)?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::INTERRUPTED)))
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(exit::INTERRUPTED),
+    ))
 }

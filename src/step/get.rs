@@ -37,15 +37,27 @@ impl Fault for GetError {
 pub async fn get(request: InRequest, destination: &Path, log: &BuildLog) -> Result<Response, GetError> {
     let version = request.version;
     if version.state == State::Destroyed {
-        return Ok(Response { version, metadata: Vec::new() });
+        return Ok(Response {
+            version,
+            metadata: Vec::new(),
+        });
     }
-    let (cluster, consoles) = Client::tls(version.endpoint, version.fingerprint, &request.source.token)?.fetch().await?;
+    let (cluster, consoles) = Client::tls(version.endpoint, version.fingerprint, &request.source.token)?
+        .fetch()
+        .await?;
     let secrets = ApiAccess {
         fingerprint: version.fingerprint.to_string(),
         token: Secret(request.source.token.expose().to_owned()),
     };
     for warning in access::write(destination, &cluster, &secrets, &consoles)? {
-        log.event(&Event { level: Level::Warn, node: None, text: warning.to_string() });
+        log.event(&Event {
+            level: Level::Warn,
+            node: None,
+            text: warning.to_string(),
+        });
     }
-    Ok(Response { metadata: metadata::of_cluster(&cluster), version })
+    Ok(Response {
+        metadata: metadata::of_cluster(&cluster),
+        version,
+    })
 }

@@ -14,7 +14,10 @@ pub fn of_summary(summary: &Summary) -> Vec<Metadata> {
         .max_by(|one, other| one.0.total_cmp(&other.0));
     let ready = match slowest {
         Some((seconds, name)) if nodes.len() > 1 => {
-            format!("{:.1} s (slowest: {name}, {seconds:.1} s after power on)", summary.ready_seconds)
+            format!(
+                "{:.1} s (slowest: {name}, {seconds:.1} s after power on)",
+                summary.ready_seconds
+            )
         }
         _ => format!("{:.1} s", summary.ready_seconds),
     };
@@ -54,9 +57,18 @@ pub fn utc(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest % 3600 / 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        rest / 3600,
+        rest % 3600 / 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]

@@ -14,8 +14,12 @@ pub mod put;
 /// Runs a step as Concourse wants it: the answer alone on stdout, everything else on stderr.
 pub fn run(log: &BuildLog, step: impl FnOnce(&BuildLog) -> Result<Response, Box<dyn Fault>>) -> ExitCode {
     let answered = step(log).and_then(|response| {
-        let line = response.to_line().map_err(|error| CallError::Unwritable(error.into()))?;
-        std::io::stdout().write_all(line.as_bytes()).map_err(CallError::Unwritable)?;
+        let line = response
+            .to_line()
+            .map_err(|error| CallError::Unwritable(error.into()))?;
+        std::io::stdout()
+            .write_all(line.as_bytes())
+            .map_err(CallError::Unwritable)?;
         Ok(())
     });
     match answered {

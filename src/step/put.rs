@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::access::{self, AccessError};
 use crate::agent::api::client::{Client, ClientError};
 use crate::agent::api::types::{Cluster, ClusterState};
-use crate::agent::launch::{LaunchError, launch};
 use crate::agent::launch::follow::{Outcome, follow};
 use crate::agent::launch::prepare::{PrepareError, prepare};
+use crate::agent::launch::{LaunchError, launch};
 use crate::agent::order::{Down, Summary};
 use crate::agent::state::{Found, Record, Run};
 use crate::buildlog::BuildLog;
@@ -113,7 +113,10 @@ async fn create(
     match follow(&mut agent, Down::Commit, log, interrupt).await? {
         Outcome::Ready(summary) => {
             log.summary(&summary);
-            Ok(Response { version: version(&summary), metadata: metadata::of_summary(&summary) })
+            Ok(Response {
+                version: version(&summary),
+                metadata: metadata::of_summary(&summary),
+            })
         }
         Outcome::Kept { summary, reason } => Err(PutError::Kept { reason, summary }),
         Outcome::Failed { reason } => Err(PutError::NotReady(reason)),
@@ -133,10 +136,19 @@ fn version(summary: &Summary) -> Version {
 /// The answer of an earlier run of this very put in this very container: Concourse runs `out` again when the web node
 /// that followed it was restarted. `None` where there is no such cluster, or no more.
 async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Response>, PutError> {
-    let say = |level, text: String| log.event(&Event { level, node: None, text });
+    let say = |level, text: String| {
+        log.event(&Event {
+            level,
+            node: None,
+            text,
+        })
+    };
     let mut told = false;
     loop {
-        let record = match run.find().map_err(|error| PutError::Run(run.directory().to_owned(), error))? {
+        let record = match run
+            .find()
+            .map_err(|error| PutError::Run(run.directory().to_owned(), error))?
+        {
             Found::Nothing => return Ok(None),
             Found::Dead(record) => {
                 say(
@@ -147,12 +159,17 @@ async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Resp
                     ),
                 );
                 let _ = std::fs::remove_dir_all(&record.directory);
-                run.forget().map_err(|error| PutError::Run(run.directory().to_owned(), error))?;
+                run.forget()
+                    .map_err(|error| PutError::Run(run.directory().to_owned(), error))?;
                 return Ok(None);
             }
             Found::Living(record) => record,
         };
-        let Record { cluster: name, request: its, .. } = record;
+        let Record {
+            cluster: name,
+            request: its,
+            ..
+        } = record;
         // It takes the lock before it opens its socket.
         let Ok(cluster) = Client::unix(&run.socket())?.cluster().await else {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -165,14 +182,20 @@ async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Resp
             _ if its != request => return Err(PutError::Occupied(name.to_string())),
             ClusterState::Starting => {
                 if !told {
-                    say(Level::Info, format!("an earlier run of this put is bringing up {name}: waiting for it"));
+                    say(
+                        Level::Info,
+                        format!("an earlier run of this put is bringing up {name}: waiting for it"),
+                    );
                     told = true;
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             ClusterState::Kept { reason } => return Err(PutError::NotReady(reason.clone())),
             ClusterState::Ready => {
-                say(Level::Good, format!("{name} is ready already, brought up by an earlier run of this put"));
+                say(
+                    Level::Good,
+                    format!("{name} is ready already, brought up by an earlier run of this put"),
+                );
                 return Ok(Some(response_of(&cluster)));
             }
         }
@@ -194,21 +217,35 @@ fn response_of(cluster: &Cluster) -> Response {
 async fn destroy(source: &Source, artifact: &Path, log: &BuildLog) -> Result<Response, PutError> {
     let named = access::read(artifact)?;
     let fingerprint = fingerprint(&named, artifact)?;
-    Client::tls(named.endpoint, fingerprint, &source.token)?.destroy().await?;
+    Client::tls(named.endpoint, fingerprint, &source.token)?
+        .destroy()
+        .await?;
     let text = format!("{} is destroyed", named.cluster);
-    log.event(&Event { level: Level::Good, node: None, text });
+    log.event(&Event {
+        level: Level::Good,
+        node: None,
+        text,
+    });
     let version = Version {
         cluster: named.cluster,
         endpoint: named.endpoint,
         fingerprint,
         state: State::Destroyed,
     };
-    Ok(Response { version, metadata: Vec::new() })
+    Ok(Response {
+        version,
+        metadata: Vec::new(),
+    })
 }
 
 fn fingerprint(named: &access::Known, artifact: &Path) -> Result<crate::topology::model::Sha256, PutError> {
-    named.api.fingerprint.clone().try_into().map_err(|_| PutError::Fingerprint {
-        path: artifact.to_owned(),
-        found: named.api.fingerprint.clone(),
-    })
+    named
+        .api
+        .fingerprint
+        .clone()
+        .try_into()
+        .map_err(|_| PutError::Fingerprint {
+            path: artifact.to_owned(),
+            found: named.api.fingerprint.clone(),
+        })
 }

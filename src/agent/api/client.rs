@@ -144,8 +144,16 @@ impl Client {
         let at = endpoint.to_string();
         let broken = |said: String| ClientError::Protocol { at: at.clone(), said };
         let config = pinned(fingerprint).map_err(|error| broken(error.to_string()))?;
-        let http = builder().tls_backend_preconfigured(config).build().map_err(|error| broken(error.to_string()))?;
-        Ok(Self { http, base: format!("https://{endpoint}"), at, token: Some(token.clone()) })
+        let http = builder()
+            .tls_backend_preconfigured(config)
+            .build()
+            .map_err(|error| broken(error.to_string()))?;
+        Ok(Self {
+            http,
+            base: format!("https://{endpoint}"),
+            at,
+            token: Some(token.clone()),
+        })
     }
 
     /// To the agent of this container.
@@ -156,21 +164,32 @@ impl Client {
         let at = path.display().to_string();
         // No server of the web is spoken to, so no certificate of the system is wanted.
         let http = builder()
-            .tls_backend_preconfigured(
-                pinned(Sha256([0; 32])).map_err(|error| ClientError::Protocol { at: at.clone(), said: error.to_string() })?,
-            )
+            .tls_backend_preconfigured(pinned(Sha256([0; 32])).map_err(|error| ClientError::Protocol {
+                at: at.clone(),
+                said: error.to_string(),
+            })?)
             .unix_socket(PathBuf::from(path))
             .build()
-            .map_err(|error| ClientError::Protocol { at: at.clone(), said: error.to_string() })?;
-        Ok(Self { http, base: "http://agent".to_owned(), at, token: None })
+            .map_err(|error| ClientError::Protocol {
+                at: at.clone(),
+                said: error.to_string(),
+            })?;
+        Ok(Self {
+            http,
+            base: "http://agent".to_owned(),
+            at,
+            token: None,
+        })
     }
 
     /// The cluster as it is now, whatever its state.
     pub async fn cluster(&self) -> Result<Cluster, ClientError> {
         let response = self.send(Method::GET, "/v1/cluster", Some(ANSWER)).await?;
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| ClientError::Protocol { at: self.at.clone(), said: error.to_string() })
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Protocol {
+            at: self.at.clone(),
+            said: error.to_string(),
+        })
     }
 
     /// The cluster and its nodes' consoles, for the files of a later step.
@@ -192,7 +211,9 @@ impl Client {
 
     /// Ends the cluster; returns when nothing of it runs any more. One that has ended already is no error.
     pub async fn destroy(&self) -> Result<(), ClientError> {
-        self.send(Method::DELETE, "/v1/cluster", Some(ANSWER)).await.map(drop)
+        self.send(Method::DELETE, "/v1/cluster", Some(ANSWER))
+            .await
+            .map(drop)
     }
 
     /// Copies a node's console, the last `tail` lines of it where given; goes on as it grows with `follow`.
@@ -208,7 +229,9 @@ impl Client {
             path += &format!("&tail={lines}");
         }
         let response = match self.send(Method::GET, &path, (!follow).then_some(ANSWER)).await {
-            Err(ClientError::Protocol { said, .. }) if said == NO_NODE => return Err(ClientError::Node(node.clone())),
+            Err(ClientError::Protocol { said, .. }) if said == NO_NODE => {
+                return Err(ClientError::Node(node.clone()));
+            }
             other => other?,
         };
         let mut body = response.bytes_stream();
@@ -220,9 +243,15 @@ impl Client {
         Ok(())
     }
 
-    async fn send(&self, method: Method, path: &str, limit: Option<Duration>) -> Result<reqwest::Response, ClientError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Option<Duration>,
+    ) -> Result<reqwest::Response, ClientError> {
         let request = || {
-            let mut request: RequestBuilder = self.http.request(method.clone(), format!("{}{path}", self.base));
+            let mut request: RequestBuilder =
+                self.http.request(method.clone(), format!("{}{path}", self.base));
             if let Some(limit) = limit {
                 request = request.timeout(limit);
             }
@@ -249,7 +278,10 @@ impl Client {
                     Ok(body) => body.error.message,
                     Err(_) => format!("HTTP status {status}"),
                 };
-                Err(ClientError::Protocol { at: self.at.clone(), said })
+                Err(ClientError::Protocol {
+                    at: self.at.clone(),
+                    said,
+                })
             }
         }
     }
@@ -290,18 +322,25 @@ const NO_NODE: &str = "there is no such node";
 /// rustls wraps what a verifier says in errors of its own, and hyper those in an I/O error.
 fn wrong_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let tls = error.downcast_ref::<rustls::Error>().or_else(|| {
-        error.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()
+        error
+            .downcast_ref::<std::io::Error>()?
+            .get_ref()?
+            .downcast_ref::<rustls::Error>()
     })?;
     match tls {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
-            other.0.downcast_ref::<WrongCertificate>().map(ToString::to_string)
-        }
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other
+            .0
+            .downcast_ref::<WrongCertificate>()
+            .map(ToString::to_string),
         _ => None,
     }
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().no_proxy().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none())
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .redirect(reqwest::redirect::Policy::none())
 }
 
 /// Whether a cluster can be reached, and if not, why.
@@ -310,11 +349,19 @@ pub fn ready(cluster: &Cluster) -> Result<(), ClientError> {
     Err(match &cluster.state {
         ClusterState::Ready => return Ok(()),
         ClusterState::Starting => ClientError::Starting(name),
-        ClusterState::Kept { reason } => ClientError::Kept { cluster: name, reason: reason.clone() },
+        ClusterState::Kept { reason } => ClientError::Kept {
+            cluster: name,
+            reason: reason.clone(),
+        },
         ClusterState::Destroyed => ClientError::Destroyed(name),
-        ClusterState::Expired { lifetime } => {
-            ClientError::Expired { cluster: name, lifetime: *lifetime, at: utc(cluster.expires_at) }
-        }
-        ClusterState::Lost { reason } => ClientError::Lost { cluster: name, reason: reason.clone() },
+        ClusterState::Expired { lifetime } => ClientError::Expired {
+            cluster: name,
+            lifetime: *lifetime,
+            at: utc(cluster.expires_at),
+        },
+        ClusterState::Lost { reason } => ClientError::Lost {
+            cluster: name,
+            reason: reason.clone(),
+        },
     })
 }

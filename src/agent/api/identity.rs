@@ -29,13 +29,19 @@ impl Identity {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec![cluster.to_string()])?;
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, cluster.as_str());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, cluster.as_str());
         params.not_before = date_time_ymd(1970, 1, 1);
         params.not_after = date_time_ymd(9999, 12, 31);
         let certificate = params.self_signed(&key)?.der().clone();
         let fingerprint = fingerprint(&certificate);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(Self { certificate, key, fingerprint })
+        Ok(Self {
+            certificate,
+            key,
+            fingerprint,
+        })
     }
 }
 

@@ -58,7 +58,10 @@ pub fn serve_tls(
     let guard = from_fn(move |request: Request, next: Next| {
         let token = token.clone();
         async move {
-            let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+            let given = request
+                .headers()
+                .get(header::AUTHORIZATION)
+                .map(|value| value.as_bytes());
             match given.and_then(|given| given.strip_prefix(b"Bearer ")) {
                 Some(given) if token.matches(given) => next.run(request).await,
                 _ => Refusal::TOKEN.into_response(),
@@ -126,11 +129,15 @@ async fn console<S: Service>(
     Query(query): Query<ConsoleQuery>,
 ) -> Response {
     let path = name.parse().ok().and_then(|name: Name| service.console(&name));
-    let Some(path) = path else { return Refusal::NODE.into_response() };
+    let Some(path) = path else {
+        return Refusal::NODE.into_response();
+    };
     let file = match tokio::fs::File::open(&path).await {
         Ok(file) => file,
         // The node has not been powered on yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return StatusCode::NO_CONTENT.into_response(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return StatusCode::NO_CONTENT.into_response();
+        }
         Err(_) => return Refusal::CONSOLE.into_response(),
     };
     match from_tail(file, query.tail).await {
@@ -195,15 +202,32 @@ struct Refusal(StatusCode, &'static str, &'static str);
 impl Refusal {
     const TOKEN: Self = Self(StatusCode::UNAUTHORIZED, "token", "the token is missing or wrong");
     const PATH: Self = Self(StatusCode::NOT_FOUND, "path", "there is nothing at this path");
-    const METHOD: Self = Self(StatusCode::METHOD_NOT_ALLOWED, "method", "this cannot be done with it");
+    const METHOD: Self = Self(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "this cannot be done with it",
+    );
     const NODE: Self = Self(StatusCode::NOT_FOUND, "node", "there is no such node");
-    const CONSOLE: Self = Self(StatusCode::INTERNAL_SERVER_ERROR, "console", "the console cannot be read");
+    const CONSOLE: Self = Self(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "console",
+        "the console cannot be read",
+    );
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(status, code, message) = self;
-        (status, Json(RefusalBody { error: RefusalText { code: code.into(), message: message.into() } })).into_response()
+        (
+            status,
+            Json(RefusalBody {
+                error: RefusalText {
+                    code: code.into(),
+                    message: message.into(),
+                },
+            }),
+        )
+            .into_response()
     }
 }
 

@@ -48,7 +48,11 @@ impl TlsListener {
         let address = listener.local_addr()?;
         let (sender, accepted) = mpsc::channel(HANDSHAKES);
         let acceptor = tokio::spawn(accept(listener, acceptor, sender));
-        Ok(Self { accepted, address, acceptor })
+        Ok(Self {
+            accepted,
+            address,
+            acceptor,
+        })
     }
 }
 
@@ -65,7 +69,9 @@ async fn accept(
 ) {
     let slots = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors, as a rule: give those who have some the time to let go.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -101,7 +107,10 @@ impl axum::serve::Listener for TlsListener {
 /// A client's configuration that trusts the one certificate with this fingerprint and no other.
 pub fn pinned(expected: Sha256) -> Result<ClientConfig, rustls::Error> {
     let provider = provider();
-    let verifier = Arc::new(Pinned { expected, provider: provider.clone() });
+    let verifier = Arc::new(Pinned {
+        expected,
+        provider: provider.clone(),
+    });
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -138,8 +147,13 @@ impl ServerCertVerifier for Pinned {
         if found == self.expected {
             return Ok(ServerCertVerified::assertion());
         }
-        let wrong = WrongCertificate { expected: self.expected, found };
-        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(rustls::OtherError(Arc::new(wrong)))))
+        let wrong = WrongCertificate {
+            expected: self.expected,
+            found,
+        };
+        Err(rustls::Error::InvalidCertificate(
+            rustls::CertificateError::Other(rustls::OtherError(Arc::new(wrong))),
+        ))
     }
 
     // That the peer holds the certificate's key is checked like any other's: the fingerprint alone proves nothing.
@@ -149,7 +163,12 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -158,10 +177,17 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

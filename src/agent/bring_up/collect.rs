@@ -24,20 +24,35 @@ pub async fn collect(standing: &Standing) -> Result<(), BringUpError> {
             path: wanted.path.clone(),
             said,
         };
-        let node = held.order.plan.nodes.iter().find(|node| *node.name() == wanted.node);
+        let node = held
+            .order
+            .plan
+            .nodes
+            .iter()
+            .find(|node| *node.name() == wanted.node);
         let node = node.ok_or_else(|| failed("there is no such node".to_owned()))?;
         // One byte more than is taken tells a file that is too large from one that just fits.
         let command = format!("head -c {} -- {}", (LIMIT_MIB << 20) + 1, quote(&wanted.path));
-        let output = standing.ssh.run(node, &command, PATIENCE).await.map_err(|error| failed(error.to_string()))?;
+        let output = standing
+            .ssh
+            .run(node, &command, PATIENCE)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
         if !output.status.success() {
             return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
         }
         if output.stdout.len() > LIMIT_MIB << 20 {
-            return Err(failed(format!("it is larger than {LIMIT_MIB} MiB: fetch it with nodes/scp in a later step")));
+            return Err(failed(format!(
+                "it is larger than {LIMIT_MIB} MiB: fetch it with nodes/scp in a later step"
+            )));
         }
         let size = output.stdout.len();
         let content = Secret(base64::engine::general_purpose::STANDARD.encode(&output.stdout));
-        let file = CollectedFile { node: wanted.node.clone(), path: wanted.path.clone(), content };
+        let file = CollectedFile {
+            node: wanted.node.clone(),
+            path: wanted.path.clone(),
+            content,
+        };
         held.collect(name.clone(), file);
         let text = format!("{} collected as {name} ({size} bytes)", wanted.path);
         standing.progress.node(Level::Info, &wanted.node, text);

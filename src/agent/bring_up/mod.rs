@@ -136,11 +136,17 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         let daemons = daemons::start(&order.directory, standing.deaths.clone()).await?;
         let connection = blocking(|| Connection::open("qemu:///system")).await??;
         let events = connection.run(Events::subscribe).await?;
-        let found = connection.run(Connection::versions).await?;
-        for network in &order.plan.networks {
-            let (plan, network) = (order.plan.clone(), network.clone());
-            connection.run(move |connection| connection.create_network(&plan, &network)).await?;
-        }
+        // The first question about QEMU makes libvirtd probe it for half a second: networks come up beside that.
+        let networks = async {
+            for network in &order.plan.networks {
+                let (plan, network) = (order.plan.clone(), network.clone());
+                connection
+                    .run(move |connection| connection.create_network(&plan, &network))
+                    .await?;
+            }
+            Ok(())
+        };
+        let (found, ()) = tokio::try_join!(connection.run(Connection::versions), networks)?;
         Ok::<_, BringUpError>((daemons, connection, events, found))
     };
     let ((accelerator, cpus), images, (daemons, connection, events, found)) =
@@ -160,6 +166,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     standing.libvirt_is_up(daemons, connection, events);
     nodes::bring_up(standing, accelerator, cpus, &images).await?;
     collect::collect(standing).await?;
+    let _ = held.found.expires_at.set(super::view::now() + order.lifetime);
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -169,10 +176,15 @@ async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
     host::prepare(progress)?;
     let cleared = leftovers::clear().await;
     if !cleared.removed.is_empty() {
-        progress.info(format!("removed what an earlier cluster left: {}", cleared.removed.join(", ")));
+        progress.info(format!(
+            "removed what an earlier cluster left: {}",
+            cleared.removed.join(", ")
+        ));
     }
     for failed in cleared.failed {
-        progress.warn(format!("an earlier cluster left what cannot be removed: {failed}"));
+        progress.warn(format!(
+            "an earlier cluster left what cannot be removed: {failed}"
+        ));
     }
     Ok(())
 }
@@ -180,7 +192,10 @@ async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
 /// Before anything is booted: whether the nodes fit into what is free. Gives the CPUs that there are for them.
 fn admit(order: &Order, accelerator: Accelerator) -> Result<usize, BringUpError> {
     let nodes = &order.plan.nodes;
-    let memory = nodes.iter().map(|node| node.node.memory.bytes()).fold(0, u64::saturating_add);
+    let memory = nodes
+        .iter()
+        .map(|node| node.node.memory.bytes())
+        .fold(0, u64::saturating_add);
     let need = Need {
         nodes: nodes.len(),
         memory: ByteSize(memory),
@@ -196,9 +211,15 @@ fn admit(order: &Order, accelerator: Accelerator) -> Result<usize, BringUpError>
 const DISK_A_NODE: ByteSize = ByteSize::mib(64);
 
 fn count(number: usize, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BringUpError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| BringUpError::Broken("a blocking call"))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| BringUpError::Broken("a blocking call"))
 }

@@ -40,7 +40,9 @@ pub async fn bring_up(
     let held = &standing.held;
     for name in ["disks", "seeds", "consoles"] {
         let path = held.order.directory.join(name);
-        tokio::fs::create_dir_all(&path).await.map_err(|source| BringUpError::Write(path, source))?;
+        tokio::fs::create_dir_all(&path)
+            .await
+            .map_err(|source| BringUpError::Write(path, source))?;
     }
     let width = bring_up_width(held.order.plan.nodes.len(), cpus, accelerator);
     let slots = Arc::new(Semaphore::new(width));
@@ -53,8 +55,13 @@ pub async fn bring_up(
             let slots = slots.clone();
             async move {
                 // Held until the node is ready: what is staggered is the boot, not the start of a process.
-                let _slot = slots.acquire().await.map_err(|_| BringUpError::Broken("the bring-up of a node"))?;
-                let image = images.get(&node.node.image).ok_or(BringUpError::Broken("the choice of an image"))?;
+                let _slot = slots
+                    .acquire()
+                    .await
+                    .map_err(|_| BringUpError::Broken("the bring-up of a node"))?;
+                let image = images
+                    .get(&node.node.image)
+                    .ok_or(BringUpError::Broken("the choice of an image"))?;
                 one(standing, node, accelerator, image).await
             }
         })
@@ -92,8 +99,12 @@ async fn one(
     let disks = disks(standing, planned, image).await?;
     let spec = spec(standing, planned, accelerator, disks)?;
     let stopped = standing.stopped(name);
-    connection.run(move |connection: &Connection| connection.start_domain(&spec)).await?;
-    standing.progress.node(Level::Info, name, format!("powered on, {}", planned.address()));
+    connection
+        .run(move |connection: &Connection| connection.start_domain(&spec))
+        .await?;
+    standing
+        .progress
+        .node(Level::Info, name, format!("powered on, {}", planned.address()));
     let limit = match planned.node.ready.timeout {
         Timeout::Given(limit) => limit,
         Timeout::Default if accelerator == Accelerator::Tcg => DEFAULT_LIMIT * TCG_FACTOR,
@@ -101,9 +112,16 @@ async fn one(
     };
     let took = until_ready(planned, &standing.ssh, limit, stopped, &standing.progress)
         .await
-        .map_err(|why| BringUpError::NotReady { node: name.clone(), why })?;
+        .map_err(|why| BringUpError::NotReady {
+            node: name.clone(),
+            why,
+        })?;
     held.set_node(name, NodeState::Ready, Some(took.as_secs_f64()));
-    standing.progress.node(Level::Good, name, format!("ready after {:.1} s", took.as_secs_f64()));
+    standing.progress.node(
+        Level::Good,
+        name,
+        format!("ready after {:.1} s", took.as_secs_f64()),
+    );
     Ok(())
 }
 
@@ -128,7 +146,10 @@ async fn disks(
     let seeds = held.order.directory.join("seeds");
     let (work, node) = (held.clone(), planned.clone());
     let seed = blocking(move || {
-        let key = work.host_keys.get(node.name()).ok_or(BringUpError::Broken("the choice of a host key"))?;
+        let key = work
+            .host_keys
+            .get(node.name())
+            .ok_or(BringUpError::Broken("the choice of a host key"))?;
         first_boot::write(&node, &work.order.plan, &work.keys, key, &seeds)
             .map_err(|error| BringUpError::FirstBoot(node.name().clone(), error))
     })
@@ -143,11 +164,18 @@ async fn disks(
 }
 
 fn disk(path: &Path, format: DiskFormat, role: DiskRole) -> Result<Disk, BringUpError> {
-    Ok(Disk { path: file(path)?, format, serial: None, role })
+    Ok(Disk {
+        path: file(path)?,
+        format,
+        serial: None,
+        role,
+    })
 }
 
 fn file(path: &Path) -> Result<crate::hypervisor::FilePath, BringUpError> {
-    Ok(path.try_into().map_err(crate::hypervisor::HypervisorError::from)?)
+    Ok(path
+        .try_into()
+        .map_err(crate::hypervisor::HypervisorError::from)?)
 }
 
 fn spec(

@@ -80,13 +80,24 @@ impl Standing {
         }
         let place = order.directory.join("keys");
         let ssh = std::fs::create_dir_all(&place).and_then(|()| {
-            let hosts = host_keys.iter().map(|(name, key)| (name.as_str(), key.public.as_str()));
+            let hosts = host_keys
+                .iter()
+                .map(|(name, key)| (name.as_str(), key.public.as_str()));
             Ssh::new(&place, run.directory(), &keys.login_private, hosts)
         });
         let ssh = ssh.map_err(|source| BeginError::Write(place, source))?;
-        let stops = order.plan.nodes.iter().map(|node| (node.name().clone(), watch::Sender::new(None)));
+        let stops = order
+            .plan
+            .nodes
+            .iter()
+            .map(|node| (node.name().clone(), watch::Sender::new(None)));
         let stops = Arc::new(stops.collect());
-        let held = Arc::new(Held::new(order, keys, host_keys, Token::generate().expose().to_owned()));
+        let held = Arc::new(Held::new(
+            order,
+            keys,
+            host_keys,
+            Token::generate().expose().to_owned(),
+        ));
         Ok(Self {
             service: Service::new(held.clone()),
             held,
@@ -116,25 +127,39 @@ impl Standing {
             Err(_) => TcpListener::bind((address, 0)).await.map_err(failed)?,
         };
         let endpoint = SocketAddrV4::new(address, listener.local_addr().map_err(failed)?.port());
-        let identity = Identity::generate(&order.plan.cluster).map_err(|error| failed(std::io::Error::other(error)))?;
+        let identity =
+            Identity::generate(&order.plan.cluster).map_err(|error| failed(std::io::Error::other(error)))?;
         let _ = self.held.found.endpoint.set((endpoint, identity.fingerprint));
-        let nodes = order.plan.nodes.iter().map(|node| (node.name(), node.address(), &node.node.forward));
+        let nodes = order
+            .plan
+            .nodes
+            .iter()
+            .map(|node| (node.name(), node.address(), &node.node.forward));
         let forwards = Forwards::bind(address, nodes).await.map_err(failed)?;
         let _ = self.held.found.forwards.set(forwards.ports().clone());
         self.forwards = Some(forwards);
         let password = Token::try_from(self.held.proxy_password.clone())
             .map_err(|error| failed(std::io::Error::other(format!("the proxy's password {error}"))))?;
-        let proxy = Proxy::bind(address, Rules::new("nodes", password, &order.plan)).await.map_err(failed)?;
+        let proxy = Proxy::bind(address, Rules::new("nodes", password, &order.plan))
+            .await
+            .map_err(failed)?;
         let _ = self.held.found.proxy.set(proxy.address());
         self.proxy = Some(proxy);
-        self.servers.push(serve_tls(listener, identity, token, self.service.clone()).map_err(failed)?);
-        self.servers.push(serve_unix(&self.run.socket(), self.service.clone()).map_err(failed)?);
+        self.servers
+            .push(serve_tls(listener, identity, token, self.service.clone()).map_err(failed)?);
+        self.servers
+            .push(serve_unix(&self.run.socket(), self.service.clone()).map_err(failed)?);
         Ok(())
     }
 
     /// Takes over what runs once libvirt is up.
     pub fn libvirt_is_up(&mut self, daemons: Daemons, connection: Connection, events: Events) {
-        let watcher = watch_domains(events, self.held.clone(), self.stops.clone(), self.progress.clone());
+        let watcher = watch_domains(
+            events,
+            self.held.clone(),
+            self.stops.clone(),
+            self.progress.clone(),
+        );
         self.watcher = Some(tokio::spawn(watcher));
         self.daemons = Some(daemons);
         self.connection = Some(connection);
@@ -142,13 +167,17 @@ impl Standing {
 
     /// The connection to libvirt.
     pub fn connection(&self) -> Result<Connection, BringUpError> {
-        self.connection.clone().ok_or(BringUpError::Broken("the connection to libvirt"))
+        self.connection
+            .clone()
+            .ok_or(BringUpError::Broken("the connection to libvirt"))
     }
 
     /// Tells when a node's machine stops, and why.
     pub fn stopped(&self, name: &Name) -> watch::Receiver<Option<String>> {
         // A node that is not in the plan never runs, and so never stops.
-        self.stops.get(name).map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
+        self.stops
+            .get(name)
+            .map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
     }
 
     /// Whether the cluster has come so far that a person could look into it.
@@ -163,7 +192,9 @@ impl Standing {
 
     /// Returns, with the reason, once libvirtd no longer answers.
     pub async fn connection_closed(&self) -> String {
-        let Some(connection) = &self.connection else { return std::future::pending().await };
+        let Some(connection) = &self.connection else {
+            return std::future::pending().await;
+        };
         match connection.closed().await {
             CloseReason::Eof | CloseReason::Error => "libvirtd ended, or was killed",
             CloseReason::KeepAlive => "libvirtd no longer answers",
@@ -202,7 +233,10 @@ impl Standing {
 async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, progress: Progress) {
     while let Some(DomainEvent { name, kind, .. }) = events.next().await {
         let cluster = &held.order.plan.cluster;
-        let Some((node, stop)) = stops.iter().find(|(node, _)| ObjectName::new(cluster, node).as_str() == name) else {
+        let Some((node, stop)) = stops
+            .iter()
+            .find(|(node, _)| ObjectName::new(cluster, node).as_str() == name)
+        else {
             continue;
         };
         let why = match kind {
@@ -225,7 +259,11 @@ async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, p
                 progress.node(Level::Info, node, "reboots");
                 continue;
             }
-            EventKind::Started | EventKind::Suspended(_) | EventKind::Resumed | EventKind::ShuttingDown | EventKind::GuestAgent { .. } => continue,
+            EventKind::Started
+            | EventKind::Suspended(_)
+            | EventKind::Resumed
+            | EventKind::ShuttingDown
+            | EventKind::GuestAgent { .. } => continue,
         };
         held.set_node(node, NodeState::Off, None);
         progress.node(Level::Warn, node, format!("stopped: {why}"));

@@ -36,13 +36,22 @@ impl Forwards {
         address: Ipv4Addr,
         nodes: impl Iterator<Item = (&'a Name, Ipv4Addr, &'a BTreeSet<u16>)>,
     ) -> std::io::Result<Self> {
-        let mut forwards = Self { ports: BTreeMap::new(), tasks: Vec::new() };
+        let mut forwards = Self {
+            ports: BTreeMap::new(),
+            tasks: Vec::new(),
+        };
         for (name, node, wanted) in nodes {
             for &port in wanted {
                 let listener = TcpListener::bind((address, 0)).await?;
                 let local = listener.local_addr()?.port();
-                forwards.ports.entry(name.clone()).or_default().insert(port, local);
-                forwards.tasks.push(tokio::spawn(forward(listener, SocketAddrV4::new(node, port))));
+                forwards
+                    .ports
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(port, local);
+                forwards
+                    .tasks
+                    .push(tokio::spawn(forward(listener, SocketAddrV4::new(node, port))));
             }
         }
         Ok(forwards)
@@ -67,7 +76,9 @@ async fn forward(listener: TcpListener, node: SocketAddrV4) {
     // Owned by this task: when the forwards end, so do the connections through them.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((client, _)) => {
@@ -93,14 +104,20 @@ async fn carry(client: TcpStream, node: SocketAddrV4) {
 
 /// Connects to a node, or gives up.
 pub async fn connect(node: SocketAddrV4) -> Option<TcpStream> {
-    tokio::time::timeout(CONNECT, TcpStream::connect(node)).await.ok()?.ok()
+    tokio::time::timeout(CONNECT, TcpStream::connect(node))
+        .await
+        .ok()?
+        .ok()
 }
 
 /// Copies both ways until both have ended; each end is passed on as it comes (half-close).
 pub async fn join(mut client: TcpStream, mut node: TcpStream) {
     let _ = client.set_nodelay(true);
     let _ = node.set_nodelay(true);
-    if copy_bidirectional_with_sizes(&mut client, &mut node, BUFFER, BUFFER).await.is_err() {
+    if copy_bidirectional_with_sizes(&mut client, &mut node, BUFFER, BUFFER)
+        .await
+        .is_err()
+    {
         let _ = client.set_zero_linger();
         let _ = node.set_zero_linger();
     }

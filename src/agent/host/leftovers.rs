@@ -9,7 +9,6 @@ use tokio::process::Command;
 
 use super::command::{self, Ran};
 
-
 pub use crate::topology::plan::BRIDGE_PREFIX;
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -62,7 +62,10 @@ pub async fn follow(
                 ready = Some(summary);
                 agent.tell(word).await?;
             }
-            Up::Failed { kept: Some(summary), reason } => {
+            Up::Failed {
+                kept: Some(summary),
+                reason,
+            } => {
                 failed = Some((summary, reason));
                 agent.tell(word).await?;
             }
@@ -78,7 +81,11 @@ pub async fn follow(
                     return Ok(Outcome::Ready(summary));
                 }
             }
-            Up::Gone => return Ok(Outcome::Failed { reason: "the cluster was taken down before it was ready".to_owned() }),
+            Up::Gone => {
+                return Ok(Outcome::Failed {
+                    reason: "the cluster was taken down before it was ready".to_owned(),
+                });
+            }
         }
     }
 }
@@ -86,9 +93,11 @@ pub async fn follow(
 /// Ends with the signal's name when this process is told to stop.
 pub async fn told_to_stop() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -46,7 +46,13 @@ pub fn launch() -> io::Result<()> {
 pub fn init() -> io::Result<ExitCode> {
     // Nothing that is mounted for the cluster may be seen outside.
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-    mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+    mount(
+        "proc",
+        "/proc",
+        "proc",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    )?;
     let serve = next_stage("serve")?.spawn()?;
     loop {
         match wait(WaitOptions::empty()) {
@@ -71,7 +77,11 @@ fn next_stage(stage: &str) -> io::Result<Command> {
 /// other end somebody waits on: held open by an agent it would delay the end of the step.
 fn close_inherited() -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+        let Some(number) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<RawFd>().ok())
+        else {
             continue;
         };
         if number > 2 {

@@ -78,10 +78,12 @@ impl Launched {
     /// The agent's next word; an error once it is gone without one.
     pub async fn next(&mut self) -> Result<Up, LaunchError> {
         match self.up.next_line().await {
-            Ok(Some(line)) => {
-                serde_json::from_str(&line).map_err(|_| LaunchError::Lost { said: format!("it said: {line}") })
-            }
-            Ok(None) | Err(_) => Err(LaunchError::Lost { said: tail(&self.log, 15) }),
+            Ok(Some(line)) => serde_json::from_str(&line).map_err(|_| LaunchError::Lost {
+                said: format!("it said: {line}"),
+            }),
+            Ok(None) | Err(_) => Err(LaunchError::Lost {
+                said: tail(&self.log, 15),
+            }),
         }
     }
 
@@ -89,7 +91,9 @@ impl Launched {
     pub async fn tell(&mut self, word: Down) -> Result<(), LaunchError> {
         let mut line = serde_json::to_vec(&word).unwrap_or_default();
         line.push(b'\n');
-        let lost = LaunchError::Lost { said: tail(&self.log, 15) };
+        let lost = LaunchError::Lost {
+            said: tail(&self.log, 15),
+        };
         match self.down.as_mut() {
             Some(down) => down.write_all(&line).await.map_err(|_| lost),
             None => Err(lost),
@@ -113,10 +117,18 @@ pub async fn launch(order: &Order) -> Result<Launched, LaunchError> {
         move |source| LaunchError::Directory { path, source }
     };
     // 0700: keys, consoles and disks of the cluster are nobody else's.
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(made(directory))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(made(directory))?;
     let log = directory.join("agent.log");
-    let log_file =
-        OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(made(&log))?;
+    let log_file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log)
+        .map_err(made(&log))?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(LaunchError::Spawn)?;
     let mut child = tokio::process::Command::from(agent_command()?)
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
@@ -126,14 +138,26 @@ pub async fn launch(order: &Order) -> Result<Launched, LaunchError> {
         .map_err(LaunchError::Spawn)?;
     let status = child.wait().await.map_err(LaunchError::Spawn)?;
     if !status.success() {
-        return Err(LaunchError::Isolate { status, said: tail(&log, 5) });
+        return Err(LaunchError::Isolate {
+            status,
+            said: tail(&log, 5),
+        });
     }
     ours.set_nonblocking(true).map_err(LaunchError::Spawn)?;
-    let (read, mut write) = UnixStream::from_std(ours).map_err(LaunchError::Spawn)?.into_split();
+    let (read, mut write) = UnixStream::from_std(ours)
+        .map_err(LaunchError::Spawn)?
+        .into_split();
     let mut line = serde_json::to_vec(order).map_err(|error| LaunchError::Spawn(error.into()))?;
     line.push(b'\n');
-    write.write_all(&line).await.map_err(|_| LaunchError::Lost { said: tail(&log, 15) })?;
-    Ok(Launched { up: BufReader::new(read).lines(), down: Some(write), log })
+    write
+        .write_all(&line)
+        .await
+        .map_err(|_| LaunchError::Lost { said: tail(&log, 15) })?;
+    Ok(Launched {
+        up: BufReader::new(read).lines(),
+        down: Some(write),
+        log,
+    })
 }
 
 /// `nodectl agent launch`, with an environment that is known: a base resource type gets no PATH at all.
@@ -143,17 +167,32 @@ fn agent_command() -> Result<Command, LaunchError> {
         places.push(own.with_file_name("nodectl"));
     }
     places.push(PathBuf::from("/usr/local/bin/nodectl"));
-    let program = places.iter().find(|path| path.is_file()).ok_or(LaunchError::NoProgram(places.clone()))?;
+    let program = places
+        .iter()
+        .find(|path| path.is_file())
+        .ok_or(LaunchError::NoProgram(places.clone()))?;
     let mut command = Command::new(program);
     command
         .args(["agent", "launch"])
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/root")
         .env("LC_ALL", "C.UTF-8")
         .current_dir("/");
     // What downloads need: Concourse hands proxies in.
-    for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"] {
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    ] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }

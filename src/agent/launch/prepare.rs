@@ -40,7 +40,11 @@ impl Fault for PrepareError {
 /// Where disks go: Concourse's `/scratch` is a plain directory of the worker; elsewhere the container's own.
 pub fn base_directory() -> PathBuf {
     let scratch = Path::new("/scratch");
-    if scratch.is_dir() { scratch.join("libvirt-resource") } else { "/var/lib/libvirt-resource".into() }
+    if scratch.is_dir() {
+        scratch.join("libvirt-resource")
+    } else {
+        "/var/lib/libvirt-resource".into()
+    }
 }
 
 /// The order for a topology. `request` is what was asked for, byte for byte, to know a repeated request by.

@@ -50,7 +50,12 @@ impl Rules {
             }
         }
         let subnets = plan.networks.iter().map(|network| network.subnet).collect();
-        Self { username, password, names, subnets }
+        Self {
+            username,
+            password,
+            names,
+            subnets,
+        }
     }
 
     fn resolve(&self, target: &Target) -> Result<SocketAddrV4, Reply> {
@@ -59,7 +64,10 @@ impl Rules {
             Host::Name(name) => match name.parse() {
                 Ok(address) => address,
                 // Names are spelt in any case (RFC 4343).
-                Err(_) => *self.names.get(&name.to_ascii_lowercase()).ok_or(Reply::HostUnreachable)?,
+                Err(_) => *self
+                    .names
+                    .get(&name.to_ascii_lowercase())
+                    .ok_or(Reply::HostUnreachable)?,
             },
             Host::V6 => return Err(Reply::AddressType),
         };
@@ -86,7 +94,10 @@ impl Proxy {
     pub async fn bind(address: Ipv4Addr, rules: Rules) -> std::io::Result<Self> {
         let listener = TcpListener::bind((address, 0)).await?;
         let address = SocketAddrV4::new(address, listener.local_addr()?.port());
-        Ok(Self { address, task: tokio::spawn(serve(listener, Arc::new(rules))) })
+        Ok(Self {
+            address,
+            task: tokio::spawn(serve(listener, Arc::new(rules))),
+        })
     }
 
     /// Where it listens.
@@ -105,7 +116,9 @@ async fn serve(listener: TcpListener, rules: Arc<Rules>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((client, _)) => {
@@ -123,7 +136,9 @@ async fn serve(listener: TcpListener, rules: Arc<Rules>) {
 
 async fn one(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
     let asked = tokio::time::timeout(PATIENCE, ask(&mut client, rules)).await;
-    let Some(target) = asked.map_err(std::io::Error::other)?? else { return Ok(()) };
+    let Some(target) = asked.map_err(std::io::Error::other)?? else {
+        return Ok(());
+    };
     let node = match rules.resolve(&target) {
         Ok(address) => connect(address).await.ok_or(Reply::HostUnreachable),
         Err(reply) => Err(reply),

@@ -108,11 +108,16 @@ pub fn request(bytes: &[u8]) -> Result<Option<Result<Target, Reply>>, Malformed>
         Some(4) => (Host::V6, 20),
         Some(&byte) => return Err(Malformed { at: 3, byte }),
     };
-    let Some(&[high, low]) = bytes.get(end..end + 2) else { return Ok(None) };
+    let Some(&[high, low]) = bytes.get(end..end + 2) else {
+        return Ok(None);
+    };
     if bytes[1] != 1 {
         return Ok(Some(Err(Reply::Command)));
     }
-    Ok(Some(Ok(Target { host, port: u16::from_be_bytes([high, low]) })))
+    Ok(Some(Ok(Target {
+        host,
+        port: u16::from_be_bytes([high, low]),
+    })))
 }
 
 #[cfg(test)]
@@ -128,11 +133,26 @@ mod tests {
         assert_eq!(greeting(b"GET "), Err(Malformed { at: 0, byte: b'G' }));
         let both = Some((b"nodes".to_vec(), b"pw".to_vec()));
         assert_eq!(credentials(b"\x01\x05nodes\x02pw"), Ok(both));
-        let named = Target { host: Host::Name("worker-1".into()), port: 8080 };
-        assert_eq!(request(b"\x05\x01\x00\x03\x08worker-1\x1f\x90"), Ok(Some(Ok(named))));
-        let numbered = Target { host: Host::V4(Ipv4Addr::new(10, 1, 2, 3)), port: 22 };
-        assert_eq!(request(b"\x05\x01\x00\x01\x0a\x01\x02\x03\x00\x16"), Ok(Some(Ok(numbered))));
-        assert_eq!(request(b"\x05\x02\x00\x01\x0a\x01\x02\x03\x00\x16"), Ok(Some(Err(Reply::Command))));
+        let named = Target {
+            host: Host::Name("worker-1".into()),
+            port: 8080,
+        };
+        assert_eq!(
+            request(b"\x05\x01\x00\x03\x08worker-1\x1f\x90"),
+            Ok(Some(Ok(named)))
+        );
+        let numbered = Target {
+            host: Host::V4(Ipv4Addr::new(10, 1, 2, 3)),
+            port: 22,
+        };
+        assert_eq!(
+            request(b"\x05\x01\x00\x01\x0a\x01\x02\x03\x00\x16"),
+            Ok(Some(Ok(numbered)))
+        );
+        assert_eq!(
+            request(b"\x05\x02\x00\x01\x0a\x01\x02\x03\x00\x16"),
+            Ok(Some(Err(Reply::Command)))
+        );
     }
 
     proptest! {
