@@ -30,6 +30,10 @@ need_packages() {
 	rm -f "$log"
 }
 
+# What the worker stand-in runs on.
+# shellcheck disable=SC2034
+worker_packages=(catatonit iproute2 iptables procps python3 python3-yaml runc)
+
 dockerd_pid=
 
 # Starts a Docker daemon where none runs. stop_docker ends it again, and only it.
