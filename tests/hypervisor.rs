@@ -87,7 +87,7 @@ fn planned(number: u8, octet: u8, networks: &[&str]) -> PlannedNode {
                 timeout: Timeout::Default,
             },
         },
-        uuid: Uuid::from_u128(u128::from(octet) << 64 | u128::from(number) | 1 << 100),
+        uuid: Uuid::from_u128((u128::from(octet) << 64) | u128::from(number) | (1 << 100)),
         nics: networks
             .iter()
             .map(|on| {

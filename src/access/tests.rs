@@ -230,10 +230,11 @@ fn a_directory_of_another_kind_is_told() {
 fn kube(text: &str) -> String {
     match kubeconfig::point_at_forwards(text.as_bytes(), &collected(""), &cluster()) {
         Ok((text, warnings)) => {
-            let warnings: String = warnings
+            let warnings = warnings
                 .iter()
                 .map(|warning| format!("WARNING {warning}\n"))
-                .collect();
+                .collect::<Vec<_>>()
+                .concat();
             format!("{text}{warnings}")
         }
         Err(error) => tell(&error),

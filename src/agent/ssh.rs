@@ -30,7 +30,10 @@ impl Ssh {
     ) -> io::Result<Self> {
         let key = directory.join("id_ed25519");
         let known_hosts = directory.join("known_hosts");
-        let lines: String = hosts.map(|(name, key)| format!("{name} {key}\n")).collect();
+        let lines = hosts
+            .map(|(name, key)| format!("{name} {key}\n"))
+            .collect::<Vec<_>>()
+            .concat();
         for (path, text) in [(&key, login_key), (&known_hosts, lines.as_str())] {
             let mut file = std::fs::OpenOptions::new()
                 .create(true)

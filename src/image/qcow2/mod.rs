@@ -299,12 +299,14 @@ fn refuse_features(bytes: &[u8], incompatible: u64, header_length: u64) -> Resul
 /// The big-endian 32 bits at an offset.
 fn word(bytes: &[u8], at: usize) -> Result<u32, Refusal> {
     let slice = bytes.get(at..at.saturating_add(4)).ok_or(Refusal::Short)?;
-    Ok(slice.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    Ok(slice
+        .iter()
+        .fold(0, |value, byte| (value << 8) | u32::from(*byte)))
 }
 
 /// The big-endian 64 bits at an offset.
 fn long(bytes: &[u8], at: usize) -> Result<u64, Refusal> {
-    Ok(u64::from(word(bytes, at)?) << 32 | u64::from(word(bytes, at.saturating_add(4))?))
+    Ok((u64::from(word(bytes, at)?) << 32) | u64::from(word(bytes, at.saturating_add(4))?))
 }
 
 #[cfg(test)]

@@ -107,9 +107,11 @@ fn read(image: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<Vec<
 
 /// The big-endian 64-bit numbers of a table.
 fn longs(table: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    table
-        .chunks_exact(8)
-        .map(|bytes| bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    table.chunks_exact(8).map(|bytes| {
+        bytes
+            .iter()
+            .fold(0, |value, byte| (value << 8) | u64::from(*byte))
+    })
 }
 
 #[cfg(test)]
@@ -123,8 +125,8 @@ mod tests {
     fn full() -> Vec<u8> {
         let mut image = empty(1 << 30);
         image.resize(6 << 16, 0);
-        image[3 << 16..(3 << 16) + 8].copy_from_slice(&(4u64 << 16 | 1 << 63).to_be_bytes());
-        image[4 << 16..(4 << 16) + 8].copy_from_slice(&(5u64 << 16 | 1 << 63).to_be_bytes());
+        image[3 << 16..(3 << 16) + 8].copy_from_slice(&((4u64 << 16) | (1 << 63)).to_be_bytes());
+        image[4 << 16..(4 << 16) + 8].copy_from_slice(&((5u64 << 16) | (1 << 63)).to_be_bytes());
         image
     }
 
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn a_compressed_cluster_beyond_the_end_is_found() {
         let mut image = full();
-        image[4 << 16..(4 << 16) + 8].copy_from_slice(&(COMPRESSED | 7 << 16).to_be_bytes());
+        image[4 << 16..(4 << 16) + 8].copy_from_slice(&(COMPRESSED | (7 << 16)).to_be_bytes());
         let refusal = check_tables(&mut Cursor::new(image)).unwrap().unwrap_err();
         assert_eq!(
             refusal,
