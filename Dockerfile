@@ -1,8 +1,8 @@
 # One base, Debian's own packages, nothing else. Stages:
 #   build    the programs, with Debian's Rust
 #   probe    the guest that decides whether /dev/kvm can be used
+#   runtime  the image itself
 #   tests    rustfmt, clippy and the crate's tests: docker build --target tests .
-#   runtime  the image itself (the last, so that a plain `docker build .` gives it)
 
 FROM debian:trixie-slim AS build
 ENV DEBIAN_FRONTEND=noninteractive
@@ -38,18 +38,6 @@ RUN apt-get update -qq \
  && (cd /probe/root && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) > /probe/initrd \
  && rm -rf /probe/root /kernel /tmp/*.deb /var/lib/apt/lists/*
 
-FROM build AS tests
-RUN apt-get update -qq \
- && apt-get install -qq -y --no-install-recommends ansible-core busybox-static cpio curl libvirt-daemon \
-        libxml2-utils openssh-client openssh-server python3 qemu-utils rust-clippy rustfmt \
-        >/dev/null 2>/tmp/apt.log \
-    || { cat /tmp/apt.log; exit 1; } \
- && rm -rf /var/lib/apt/lists/*
-COPY . .
-RUN cargo fmt --check
-RUN cargo clippy --locked --quiet --all-targets -- -D warnings
-RUN cargo test --locked --quiet
-
 FROM debian:trixie-slim AS runtime
 ENV DEBIAN_FRONTEND=noninteractive
 # What nobody reads in a container, and what QEMU brings for other machines, never gets into a layer.
@@ -72,3 +60,19 @@ RUN printf 'path-exclude=%s\n' '/usr/share/doc/*' '/usr/share/man/*' '/usr/share
 COPY --from=probe /probe /usr/share/libvirt-resource/probe
 COPY --from=build /src/target/release/check /src/target/release/in /src/target/release/out /opt/resource/
 COPY --from=build /src/target/release/nodectl /usr/local/bin/nodectl
+
+FROM build AS tests
+RUN apt-get update -qq \
+ && apt-get install -qq -y --no-install-recommends ansible-core busybox-static cpio curl libvirt-daemon \
+        libxml2-utils openssh-client openssh-server python3 qemu-utils rust-clippy rustfmt \
+        >/dev/null 2>/tmp/apt.log \
+    || { cat /tmp/apt.log; exit 1; } \
+ && rm -rf /var/lib/apt/lists/*
+COPY . .
+RUN cargo fmt --check
+RUN cargo clippy --locked --quiet --all-targets -- -D warnings
+RUN cargo test --locked --quiet
+
+# What a plain `docker build .` gives. The classic builder makes every stage before it on the way; `--target runtime` spares it
+# the tests.
+FROM runtime

@@ -165,7 +165,7 @@ mod tests {
         )
         .unwrap_err();
         insta::assert_snapshot!(crate::fault::tell(&error), @r"
-        3 nodes need 6.2GiB of memory (6GiB for the nodes, 192MiB for QEMU itself), but only 4GiB is free on this worker
+        3 nodes need 6336MiB of memory (6GiB for the nodes, 192MiB for QEMU itself), but only 4GiB is free on this worker
           help: Ask for fewer nodes or less memory each, send the job to a larger worker by `tags`, or let fewer such jobs run at once (`serial_groups`).
         ");
         let tight = Room {
