@@ -129,12 +129,16 @@ async fn run_cluster(
             None => std::future::pending().await,
         }
     };
+    let service = standing.service();
     let outcome = tokio::select! {
         brought = bring_up::bring_up(&mut standing) => brought.map_err(Failure::of),
         // No word is due from the launcher yet: whatever comes is its end.
         _ = lines.next_line() => Err(Failure::Abandoned),
         Some(death) = died.recv() => Err(Failure::Died(crate::fault::tell(&death))),
         () = terminated => Err(Failure::Abandoned),
+        () = service.asked_to_end() => {
+            Err(Failure::Died("it was ended by `nodectl down` while it was being brought up".to_owned()))
+        }
     };
     let held = standing.held.clone();
     let offered = match outcome {
@@ -171,6 +175,7 @@ async fn run_cluster(
     };
     let (Some(state), Some(word)) = (offered, word) else {
         take_down(&mut standing, &directory).await;
+        standing.answer_enders();
         return End::Gone;
     };
     held.found

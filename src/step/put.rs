@@ -110,7 +110,12 @@ async fn create(
         return Ok(response);
     }
     let mut agent = launch(&order).await?;
-    match follow(&mut agent, Down::Commit, log, interrupt).await? {
+    let outcome = follow(&mut agent, Down::Commit, log, interrupt).await;
+    if !matches!(outcome, Ok(Outcome::Ready(_) | Outcome::Kept { .. })) {
+        // What is left are logs, and all that they tell of the failure has been told.
+        let _ = std::fs::remove_dir_all(&order.directory);
+    }
+    match outcome? {
         Outcome::Ready(summary) => {
             log.summary(&summary);
             Ok(Response {

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use super::{BringUpError, Standing, blocking};
 use crate::agent::api::types::NodeState;
 use crate::agent::host::admission::bring_up_width;
+use crate::agent::host::namespaces::{QEMU_OOM_SCORE, set_oom_score};
 use crate::agent::wait::until_ready;
 use crate::boot::console::last_lines;
 use crate::first_boot::{self, Seed};
@@ -18,6 +19,7 @@ use crate::hypervisor::{Connection, Disk, DiskFormat, DiskRole, DomainNic, Domai
 use crate::image::{self, Prepared};
 use crate::progress::Level;
 use crate::topology::model::{Accelerator, ImageSource, Timeout};
+use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
 /// From power on to ready, where the user has not said: a distribution's cloud image needs well under a minute on KVM.
@@ -123,6 +125,17 @@ async fn one(
         format!("ready after {:.1} s", took.as_secs_f64()),
     );
     Ok(())
+}
+
+/// Where memory runs out, a machine is to be killed rather than the agent: one lost node is told, a lost agent is not.
+fn prefer_for_oom(standing: &Standing, name: &Name) {
+    let object = ObjectName::new(&standing.held.order.plan.cluster, name);
+    let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{object}.pid"));
+    let pid = pid.ok().and_then(|pid| pid.trim().parse().ok());
+    // A machine that has gone already needs no score; one that keeps its old score runs all the same.
+    if let Some(Err(error)) = pid.map(|pid| set_oom_score(Some(pid), QEMU_OOM_SCORE)) {
+        eprintln!("{name}: {}", crate::fault::tell(&error));
+    }
 }
 
 async fn disks(

@@ -185,6 +185,11 @@ impl Standing {
         self.connection.is_some()
     }
 
+    /// What the API is served by.
+    pub fn service(&self) -> Service {
+        self.service.clone()
+    }
+
     /// Returns once somebody wants the cluster to end.
     pub async fn asked_to_end(&self) {
         self.service.asked_to_end().await;
