@@ -104,6 +104,7 @@ async fn one(
     connection
         .run(move |connection: &Connection| connection.start_domain(&spec))
         .await?;
+    prefer_for_oom(standing, name);
     standing
         .progress
         .node(Level::Info, name, format!("powered on, {}", planned.address()));
