@@ -322,13 +322,17 @@ const NO_NODE: &str = "there is no such node";
 /// rustls wraps what a verifier says in an error of its own, and those who use it wrap that in I/O errors, one in the
 /// other, whose `source()` skips what they hold.
 fn wrong_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(held) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+    if let Some(held) = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
         return wrong_certificate(held);
     }
     match error.downcast_ref::<rustls::Error>()? {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
-            other.0.downcast_ref::<WrongCertificate>().map(ToString::to_string)
-        }
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other
+            .0
+            .downcast_ref::<WrongCertificate>()
+            .map(ToString::to_string),
         _ => None,
     }
 }
