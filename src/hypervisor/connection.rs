@@ -299,7 +299,7 @@ impl Connection {
         self.link.clone()
     }
 
-    fn connect(&self) -> &Connect {
+    pub(super) fn connect(&self) -> &Connect {
         &self.link.connect
     }
 

@@ -11,6 +11,7 @@
 //! The project's only unsafe code is in `raw.rs`.
 
 mod connection;
+mod defaults;
 mod domain;
 mod elements;
 mod error;
