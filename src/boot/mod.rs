@@ -1,3 +1,4 @@
 //! Judges from evidence how far a node has come; knows nothing of libvirt.
 
 pub mod console;
+pub mod evidence;
