@@ -116,6 +116,12 @@ pub enum Evidence {
         #[serde(default)]
         path: String,
     },
+    /// The recording was full: it leaves out some of what the console printed. What comes after this is the end of it.
+    ConsoleCut {
+        /// How many bytes are left out.
+        #[serde(default)]
+        bytes: u64,
+    },
     /// The recording ends here.
     End {
         /// How the wait ended.

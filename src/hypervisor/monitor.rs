@@ -34,6 +34,16 @@ impl Connection {
         })
     }
 
+    /// What its QEMU is doing, in QEMU's words (qapi/run-state.json): `running`, `paused`, `io-error`, `internal-error`,
+    /// `guest-panicked`. libvirt's events do not tell all of these apart.
+    pub fn run_state(&self, domain: &str) -> Result<String, HypervisorError> {
+        let status = self.qmp(domain, "query-status", json!({}))?;
+        let state = status["status"].as_str();
+        state
+            .map(str::to_owned)
+            .ok_or_else(|| no_answer(domain, "query-status", &status.to_string()))
+    }
+
     /// How far the guest has come with each of its virtio devices.
     pub fn virtio(&self, domain: &str) -> Result<Vec<VirtioState>, HypervisorError> {
         let devices = self.qmp(domain, "x-query-virtio", json!({}))?;
