@@ -166,6 +166,8 @@ pub struct Context {
     pub direct_kernel: bool,
     /// Whether it is to boot from the network.
     pub network_boot: bool,
+    /// Whether DHCP on its link is watched, so that no message seen means that none was sent.
+    pub dhcp_watched: bool,
 }
 
 /// What executes a guest's instructions.
