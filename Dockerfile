@@ -19,7 +19,6 @@ RUN mkdir -p src/bin && touch src/lib.rs \
  && for name in check in out nodectl; do echo 'fn main() {}' > "src/bin/$name.rs"; done \
  && cargo build --locked --release --quiet
 COPY src src
-COPY README.md ./
 RUN find src -name '*.rs' -exec touch {} + \
  && cargo build --locked --release --quiet --bins
 
@@ -47,16 +46,16 @@ RUN printf 'path-exclude=%s\n' '/usr/share/doc/*' '/usr/share/man/*' '/usr/share
         '/usr/share/qemu/trace-events-all' '/usr/share/qemu/QEMU*' '/usr/share/qemu/*.dtb' '/usr/share/qemu/keymaps/*' \
         '/usr/share/bash-completion/*' '/usr/share/lintian/*' '/usr/share/systemtap/*' \
         '/usr/lib/x86_64-linux-gnu/qemu/audio-*' '/usr/lib/x86_64-linux-gnu/qemu/ui-*' \
-        '/usr/lib/x86_64-linux-gnu/qemu/hw-s390x*' '/usr/bin/qemu-system-i386' \
+        '/usr/lib/x86_64-linux-gnu/qemu/hw-s390x*' '/usr/bin/qemu-system-i386' '/usr/bin/pkttyagent' \
         > /etc/dpkg/dpkg.cfg.d/slim \
  && printf 'path-include=%s\n' '/usr/share/doc/*/copyright' >> /etc/dpkg/dpkg.cfg.d/slim \
  && apt-get update -qq \
- && apt-get install -qq -y --no-install-recommends ca-certificates dnsmasq-base iproute2 iptables libvirt-daemon \
-        libvirt-daemon-driver-network libvirt-daemon-driver-qemu libvirt-daemon-log nftables openssh-client qemu-system-x86 \
+ && apt-get install -qq -y --no-install-recommends ca-certificates dnsmasq-base iproute2 iptables libvirt-clients libvirt-daemon \
+        libvirt-daemon-driver-network libvirt-daemon-driver-qemu libvirt-daemon-driver-storage libvirt-daemon-log nftables openssh-client qemu-system-x86 \
         qemu-utils >/dev/null 2>/tmp/apt.log \
     || { cat /tmp/apt.log; exit 1; } \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/* /tmp/* /usr/share/doc/qemu* \
-           /etc/libvirt/qemu/networks/autostart/*
+           /etc/libvirt/qemu/networks/autostart/* /etc/machine-id /var/lib/dbus/machine-id
 COPY --from=probe /probe /usr/share/libvirt-resource/probe
 COPY --from=build /src/target/release/check /src/target/release/in /src/target/release/out /opt/resource/
 COPY --from=build /src/target/release/nodectl /usr/local/bin/nodectl

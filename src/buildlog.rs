@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::agent::order::Summary;
@@ -12,6 +14,8 @@ use crate::progress::{Event, Level};
 pub struct BuildLog {
     started: Instant,
     colour: bool,
+    /// What paths are shown relative to, with a slash at its end.
+    inputs: OnceLock<String>,
 }
 
 const RESET: &str = "\x1b[0m";
@@ -28,6 +32,7 @@ impl BuildLog {
         Self {
             started: Instant::now(),
             colour: true,
+            inputs: OnceLock::new(),
         }
     }
 
@@ -37,7 +42,13 @@ impl BuildLog {
         Self {
             started: Instant::now(),
             colour: wanted && std::io::IsTerminal::is_terminal(&std::io::stderr()),
+            inputs: OnceLock::new(),
         }
+    }
+
+    /// From here on paths below the directory of the inputs are shown as the user wrote them.
+    pub fn show_relative_to(&self, inputs: &Path) {
+        let _ = self.inputs.set(format!("{}/", inputs.display()));
     }
 
     /// One event.
@@ -121,6 +132,10 @@ impl BuildLog {
     }
 
     fn write(&self, line: &str) {
+        let line = match self.inputs.get() {
+            Some(inputs) => &line.replace(inputs, ""),
+            None => line,
+        };
         // Nobody may be listening any more (the build page's pipe is closed after an abort): that is no reason to stop.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -105,7 +106,6 @@ def call_in(worker, container, version, source=None):
 
 def last_words(text):
     """The error of a log, without colours, as one line."""
-    import re
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    at = plain.rfind("error: ")
+    at = max((found.start() for found in re.finditer(r"^error: ", plain, re.M)), default=-1)
     return " ".join(plain[at:].split()) if at >= 0 else " ".join(plain.split())[-200:]

@@ -53,7 +53,7 @@ def test_three_debian_nodes_from_one_put(machine, image, disks, tmp_path):
     (tmp_path / "repo/user-data.yml").write_text(USER_DATA)
     (tmp_path / "repo/nodes.yml").write_text(TOPOLOGY)
     # The worker's own end of the bridge is an address beyond the nodes' NAT.
-    plan = [put({"topology": "repo/nodes.yml"}), task(LOOK.replace("OUTSIDE", "$(sed 's/:.*//' nodes/endpoint)"))]
+    plan = [put({"topology": "repo/nodes.yml"}, inputs="all"), task(LOOK.replace("OUTSIDE", "$(sed 's/:.*//' nodes/endpoint)"))]
     build = start(machine, image, disks, plan, resources={"repo": str(tmp_path / "repo")}, keep=True).wait()
     (disks / "debian.qcow2").unlink()
     print(build.log)
@@ -160,9 +160,9 @@ def test_destroy_by_a_put_and_expiry(machine, image, disks):
     assert parts(machine, build.steps["put nodes"].container) == []
     assert build.steps["put nodes (2)"].version["state"] == "destroyed"
     build.release()
-    build = start(machine, image, disks, [put(tiny(lifetime="30s")), task("sleep 45")], keep=True).wait()
+    build = start(machine, image, disks, [put(tiny(lifetime="1m")), task("sleep 75")], keep=True).wait()
     assert build.status == "succeeded", build.log
     assert parts(machine, build.steps["put nodes"].container) == []
     status, _, err = call_in(machine, build.steps["get nodes"].container, build.steps["put nodes"].version)
-    assert status == 1 and "has expired: its lifetime of 30 s" in err, err
+    assert status == 1 and "has expired: its lifetime of 60 s" in err, err
     build.release()

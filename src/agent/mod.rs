@@ -15,6 +15,7 @@ pub mod order;
 pub mod proxy;
 pub mod serve;
 pub mod service;
+pub mod session;
 pub mod ssh;
 pub mod state;
 pub mod takedown;

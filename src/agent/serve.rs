@@ -194,10 +194,15 @@ async fn run_cluster(
         _ = abandoned => None,
     };
     eprintln!("the cluster ends: {end:?}");
+    // Told from the first moment on: a caller who comes while the machines die must not take them for living.
+    if let Some(end) = &end {
+        held.all_off();
+        held.state.send_replace(end.clone());
+    }
     take_down(&mut standing, &directory).await;
-    let Some(end) = end else { return End::Gone };
-    held.all_off();
-    held.state.send_replace(end);
+    if end.is_none() {
+        return End::Gone;
+    }
     hold::stand_as_tombstone(&standing).await;
     End::Tombstone
 }

@@ -17,7 +17,9 @@ fn main() -> ExitCode {
 }
 
 fn out(log: &BuildLog) -> Result<Response, Box<dyn Fault>> {
-    let inputs = Inputs::of_step(call::directory("out", std::env::args_os())?);
+    let directory = call::directory("out", std::env::args_os())?;
+    log.show_relative_to(&directory);
+    let inputs = Inputs::of_step(directory);
     let raw = call::stdin(io::stdin().lock())?;
     let request = request::read_out(&raw, &inputs)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

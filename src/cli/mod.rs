@@ -1,5 +1,6 @@
 //! `nodectl`, for people and tasks: its commands, one a file.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -13,6 +14,7 @@ pub mod doctor;
 pub mod down;
 pub mod list;
 pub mod run;
+pub mod session;
 pub mod ssh;
 
 /// Exit codes of our own; `run` and `ssh` otherwise give that of the command that they ran.
@@ -54,11 +56,19 @@ enum Command {
     Doctor(doctor::Args),
     /// Print the JSON Schema of a topology file.
     Schema,
+    /// Run a command beside libvirt, with the default network and pool, and remove all of it.
+    Session(session::Args),
     /// The process that holds a cluster; started by out and nodectl.
     #[command(hide = true)]
     Agent {
-        /// Which of its three stages.
+        /// Which of its stages.
         stage: Stage,
+        /// The session's directory.
+        #[arg(long, default_value = "")]
+        directory: PathBuf,
+        /// The session's command.
+        #[arg(last = true)]
+        command: Vec<String>,
     },
 }
 
@@ -68,16 +78,31 @@ enum Command {
 /// What the command says went wrong, to be printed.
 pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
     match cli.command {
-        Command::Agent { stage: Stage::Launch } => {
+        Command::Agent {
+            stage: Stage::Launch, ..
+        } => {
             // The launcher reads this from the agent's log.
             isolate::launch()
                 .map(|()| ExitCode::SUCCESS)
                 .map_err(|error| Box::new(IoFault(error)) as _)
         }
-        Command::Agent { stage: Stage::Init } => {
-            isolate::init().map_err(|error| Box::new(IoFault(error)) as _)
-        }
-        Command::Agent { stage: Stage::Serve } => Ok(crate::agent::serve::main()),
+        Command::Agent {
+            stage: Stage::Init, ..
+        } => isolate::init().map_err(|error| Box::new(IoFault(error)) as _),
+        Command::Agent {
+            stage: Stage::Serve, ..
+        } => Ok(crate::agent::serve::main()),
+        Command::Agent {
+            stage: Stage::SessionInit,
+            directory,
+            command,
+        } => isolate::session_init(&directory, &command).map_err(|error| Box::new(IoFault(error)) as _),
+        Command::Agent {
+            stage: Stage::Session,
+            directory,
+            command,
+        } => Ok(crate::agent::session::main(&directory, &command)),
+        Command::Session(args) => block_on(session::session(args)),
         Command::Schema => {
             print(&format!("{:#}\n", crate::topology::schema()));
             Ok(ExitCode::SUCCESS)

@@ -45,6 +45,8 @@ pub enum Thing {
     Network(String),
     /// A domain, by its name in libvirt.
     Domain(String),
+    /// A storage pool.
+    Pool(String),
     /// All networks.
     Networks,
     /// All domains.
@@ -58,6 +60,7 @@ impl std::fmt::Display for Thing {
         match self {
             Self::Network(name) => write!(f, "network {name}"),
             Self::Domain(name) => write!(f, "domain {name}"),
+            Self::Pool(name) => write!(f, "storage pool {name}"),
             Self::Networks => f.write_str("networks"),
             Self::Domains => f.write_str("domains"),
             Self::Host => f.write_str("the host"),

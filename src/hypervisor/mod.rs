@@ -14,6 +14,7 @@
 
 mod connection;
 mod counters;
+mod defaults;
 mod domain;
 mod elements;
 mod error;

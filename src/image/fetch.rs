@@ -46,8 +46,8 @@ impl Default for Patience {
             connect: Duration::from_secs(30),
             read: Duration::from_secs(60),
             first_delay: Duration::from_secs(1),
-            longest_delay: Duration::from_secs(30),
-            retries: 6,
+            longest_delay: Duration::from_secs(15),
+            retries: 5,
             proxies: true,
         }
     }

@@ -233,7 +233,7 @@ impl Inputs {
             .or(near);
         let is = if walked.is_empty() && self.of_step {
             format!(
-                "{} is not there: {} is no input of this step, which has {}; every input must come from an earlier get or task",
+                "{} is not there: {} is no input of this step, which has {}; an input comes from an earlier get or task, and Concourse hands over those alone that `params` names, or all with `inputs: all` on the put",
                 quoted(path),
                 quoted(name),
                 listed(&there, "and")
@@ -374,11 +374,11 @@ mod tests {
             ),
             (
                 "os-imag/disk.qcow2",
-                "\"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"os-image\"?",
+                "\"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; an input comes from an earlier get or task, and Concourse hands over those alone that `params` names, or all with `inputs: all` on the put; did you mean \"os-image\"?",
             ),
             (
                 "ci/nodes.yml",
-                "\"ci/nodes.yml\" is not there: \"ci\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"repo/ci/nodes.yml\"?",
+                "\"ci/nodes.yml\" is not there: \"ci\" is no input of this step, which has os-image and repo; an input comes from an earlier get or task, and Concourse hands over those alone that `params` names, or all with `inputs: all` on the put; did you mean \"repo/ci/nodes.yml\"?",
             ),
             ("a\u{1b}b", "\"a\\u{1b}b\" holds a control character"),
         ] {

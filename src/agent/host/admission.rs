@@ -25,12 +25,10 @@ pub struct Need {
 pub enum AdmissionError {
     /// Too little RAM.
     #[error(
-        "{nodes} nodes need {need} of memory ({guests} for the nodes, {overhead} for QEMU itself), but only {free} is free {place}",
+        "the cluster needs {need} of memory ({guests} for its nodes, {overhead} for QEMU itself), but only {free} is free {place}",
         place = place(*by_cgroup)
     )]
     Memory {
-        /// How many machines.
-        nodes: usize,
         /// All of it.
         need: ByteSize,
         /// The nodes' own.
@@ -43,10 +41,8 @@ pub enum AdmissionError {
         by_cgroup: bool,
     },
     /// Too little disk.
-    #[error("the disks of {nodes} nodes need {need}, but only {free} is free in {}", disks.display())]
+    #[error("the disks of the cluster need {need}, but only {free} is free in {}", disks.display())]
     Disk {
-        /// How many machines.
-        nodes: usize,
         /// What is needed.
         need: ByteSize,
         /// What is there.
@@ -100,7 +96,6 @@ pub fn check(need: &Need, accelerator: Accelerator, room: &Room) -> Result<(), A
     let memory = ByteSize(need.memory.bytes().saturating_add(overhead.bytes()));
     if memory > room.memory {
         return Err(AdmissionError::Memory {
-            nodes: need.nodes,
             need: memory,
             guests: need.memory,
             overhead,
@@ -110,7 +105,6 @@ pub fn check(need: &Need, accelerator: Accelerator, room: &Room) -> Result<(), A
     }
     if need.disk > room.disk {
         return Err(AdmissionError::Disk {
-            nodes: need.nodes,
             need: need.disk,
             free: room.disk,
             disks: need.disks.clone(),
@@ -165,7 +159,7 @@ mod tests {
         )
         .unwrap_err();
         insta::assert_snapshot!(crate::fault::tell(&error), @r"
-        3 nodes need 6336MiB of memory (6GiB for the nodes, 192MiB for QEMU itself), but only 4GiB is free on this worker
+        the cluster needs 6336MiB of memory (6GiB for its nodes, 192MiB for QEMU itself), but only 4GiB is free on this worker
           help: Ask for fewer nodes or less memory each, send the job to a larger worker by `tags`, or let fewer such jobs run at once (`serial_groups`).
         ");
         let tight = Room {
@@ -187,7 +181,7 @@ mod tests {
         .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the disks of 2 nodes need 9GiB, but only 1GiB is free in /scratch"
+            "the disks of the cluster need 9GiB, but only 1GiB is free in /scratch"
         );
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Its processes died with it, but bridges and firewall rules are the network namespace's and stay.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,6 +47,26 @@ pub async fn clear() -> Cleared {
     for program in ["iptables", "ip6tables"] {
         for table in ["filter", "nat", "mangle"] {
             clear_iptables(program, table, &mut cleared).await;
+        }
+    }
+    cleared
+}
+
+/// The interfaces that there are.
+pub fn link_names() -> BTreeSet<String> {
+    links(Path::new("/sys/class/net"))
+        .into_iter()
+        .map(|link| link.name)
+        .collect()
+}
+
+/// Removes the bridges and taps that are not in that list.
+pub async fn remove_links_but(before: &BTreeSet<String>) -> Cleared {
+    let mut cleared = Cleared::default();
+    for link in links(Path::new("/sys/class/net")) {
+        if (link.bridge || link.tap) && !before.contains(&link.name) {
+            let ran = run("ip", &["link", "delete", "dev", &link.name]).await;
+            cleared.note(link.name, ran);
         }
     }
     cleared

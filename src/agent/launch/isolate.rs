@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use rustix::io::FdFlags;
@@ -15,7 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{WaitOptions, setsid, wait};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
-/// The argument that `nodectl agent` gets for each of the three.
+/// The argument that `nodectl agent` gets for each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Stage {
     /// Leaves the launcher's session, makes the namespaces, starts `init`, ends.
@@ -24,6 +25,10 @@ pub enum Stage {
     Init,
     /// The agent proper.
     Serve,
+    /// PID 1 of a session's namespace.
+    SessionInit,
+    /// A session's supervisor.
+    Session,
 }
 
 /// Leaves the session and starts `init` in new PID and mount namespaces. Returns at once.
@@ -39,11 +44,46 @@ pub fn launch() -> io::Result<()> {
     Ok(())
 }
 
+/// Enters a session's namespaces, and gives what is to be started as PID 1 there. No thread can be made in this process
+/// from here on: its next child, alone, is in the PID namespace. Unlike a cluster's it stays in the terminal's session, and with its caller's
+/// standard streams: they are the command's.
+///
+/// # Errors
+/// EPERM where the container lacks CAP_SYS_ADMIN.
+pub fn session(directory: &Path, command: &[String]) -> io::Result<Command> {
+    // SAFETY: as in `launch`.
+    unsafe { unshare_unsafe(UnshareFlags::NEWPID) }?;
+    let mut init = next_stage("session-init")?;
+    init.arg("--directory").arg(directory).arg("--").args(command);
+    Ok(init)
+}
+
+/// PID 1 of a session.
+///
+/// # Errors
+/// As for [`init`].
+pub fn session_init(directory: &Path, command: &[String]) -> io::Result<ExitCode> {
+    // Here and not in `session`, so that the mounts are gone with this namespace and its caller can remove their places.
+    // SAFETY: as in `launch`.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let mut supervisor = next_stage("session")?;
+    supervisor
+        .arg("--directory")
+        .arg(directory)
+        .arg("--")
+        .args(command);
+    reap(supervisor)
+}
+
 /// PID 1: mounts the namespace's own /proc, starts `serve`, and reaps until it ends.
 ///
 /// # Errors
 /// What refused the mounts or the start.
 pub fn init() -> io::Result<ExitCode> {
+    reap(next_stage("serve")?)
+}
+
+fn reap(mut main: Command) -> io::Result<ExitCode> {
     // Nothing that is mounted for the cluster may be seen outside.
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     mount(
@@ -53,7 +93,7 @@ pub fn init() -> io::Result<ExitCode> {
         MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
         None,
     )?;
-    let serve = next_stage("serve")?.spawn()?;
+    let serve = main.spawn()?;
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == serve.id() => {

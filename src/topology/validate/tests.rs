@@ -183,7 +183,7 @@ fn everything_wrong_is_told_at_once() {
     });
     let told = told(&raw);
     for line in [
-        "image.file: \"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; every input must come from an earlier get or task; did you mean \"os-image\"?",
+        "image.file: \"os-imag/disk.qcow2\" is not there: \"os-imag\" is no input of this step, which has os-image and repo; an input comes from an earlier get or task, and Concourse hands over those alone that `params` names, or all with `inputs: all` on the put; did you mean \"os-image\"?",
         "nodes.worker.count: 0: use a whole number from 1 to 64",
         "nodes.worker.memory: \"2 GB\": use a number with MiB or GiB, such as 512MiB or 2GiB; did you mean 2GiB?",
         "nodes.worker.cpu: no such field; did you mean cpus?",
