@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod down;
 pub mod list;
 pub mod run;
+pub mod screenshot;
 pub mod session;
 pub mod ssh;
 
@@ -50,6 +51,8 @@ enum Command {
     Ssh(ssh::Args),
     /// Show what a node has printed on its serial console.
     Console(console::Args),
+    /// Take a picture of what a node's display shows.
+    Screenshot(screenshot::Args),
     /// Remove the cluster of this container.
     Down(down::Args),
     /// Check what this container can and cannot do, and what would cure it.
@@ -111,6 +114,7 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
         Command::List(args) => block_on(list::list(args)),
         Command::Ssh(args) => block_on(ssh::ssh(args)),
         Command::Console(args) => block_on(console::console(args)),
+        Command::Screenshot(args) => block_on(screenshot::screenshot(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
     }

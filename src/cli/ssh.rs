@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::cluster::Which;
+use super::cluster::{UnknownNode, Which};
 use super::{IoFault, exit};
 use crate::access;
 use crate::access::ApiAccess;
@@ -22,33 +22,12 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// No such node.
-#[derive(Debug, thiserror::Error)]
-#[error("the cluster has no node {node}: its nodes are {}", nodes.join(", "))]
-struct UnknownNode {
-    node: String,
-    nodes: Vec<String>,
-}
-
-impl Fault for UnknownNode {
-    fn help(&self) -> Option<String> {
-        let near = self.nodes.iter().max_by(|one, other| {
-            strsim::jaro_winkler(one, &self.node).total_cmp(&strsim::jaro_winkler(other, &self.node))
-        })?;
-        Some(format!("did you mean {near}?"))
-    }
-}
-
 /// Runs ssh, and gives its exit code: that of the command, or 255 where the connection failed.
 pub async fn ssh(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let client = args.which.client()?;
     let cluster = client.cluster().await?;
     if !cluster.nodes.iter().any(|node| node.name == args.node) {
-        let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
-        return Err(Box::new(UnknownNode {
-            node: args.node.to_string(),
-            nodes,
-        }));
+        return Err(Box::new(UnknownNode::of(&cluster, &args.node)));
     }
     let folder = tempfile::tempdir().map_err(IoFault)?;
     // ssh needs no API, and the agent's own socket no token.

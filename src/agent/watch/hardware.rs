@@ -50,7 +50,7 @@ pub(super) async fn watch(connection: Connection, domain: ObjectName, pace: Arc<
         }
         let cost = began.elapsed();
         loop {
-            match pace.next_look(began, cost) {
+            match pace.next_look(Instant::now(), began, cost) {
                 Some(at) if at <= Instant::now() => break,
                 // A console that falls silent brings the next look nearer.
                 Some(at) => sleep_until(at.min(Instant::now() + IDLE)).await,
