@@ -125,6 +125,7 @@ fn spec(plan: &Plan, node: &PlannedNode, disks: Vec<Disk>, console: &Path) -> Do
             })
             .collect(),
         ignition: None,
+        ignition_journal: None,
         console_log: path(console),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `out` and `nodectl` [`launch`] it and talk to it over a socket pair in the words of [`order`]; it runs as [`serve`]
 //! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]) and takes it down
-//! ([`takedown`]). [`state`] is what it leaves on disk for whoever comes later.
+//! ([`takedown`]). While nodes boot, [`watch`] gathers what can be seen of them. [`state`] is what it leaves on disk for whoever comes later.
 
 pub mod api;
 pub mod bring_up;
@@ -21,3 +21,4 @@ pub mod state;
 pub mod takedown;
 pub mod view;
 pub mod wait;
+pub mod watch;

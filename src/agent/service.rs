@@ -1,13 +1,15 @@
 //! What the agent does when its API is asked.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::api::server;
+use super::api::server::{self, NoScreenshot};
 use super::api::types::Cluster;
 use super::view::Held;
+use crate::fault::tell;
+use crate::hypervisor::{Connection, DomainState, ObjectName};
 use crate::topology::name::Name;
 
 /// The agent, as its API sees it.
@@ -16,6 +18,7 @@ pub struct Service {
     held: Arc<Held>,
     asked: Arc<Notify>,
     gone: watch::Sender<bool>,
+    connection: Arc<Mutex<Option<Connection>>>,
 }
 
 impl Service {
@@ -25,12 +28,23 @@ impl Service {
             held,
             asked: Arc::new(Notify::new()),
             gone: watch::Sender::new(false),
+            connection: Arc::default(),
         }
+    }
+
+    /// From now on nodes can be asked through libvirt, or no longer.
+    pub fn set_connection(&self, connection: Option<Connection>) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 
     /// Returns once somebody wants the cluster to end.
     pub async fn asked_to_end(&self) {
         self.asked.notified().await;
+    }
+
+    fn knows(&self, node: &Name) -> bool {
+        let nodes = &self.held.order.plan.nodes;
+        nodes.iter().any(|planned| planned.name() == node)
     }
 
     /// Tells those who wanted it, and who will want it, that it has ended.
@@ -51,13 +65,31 @@ impl server::Service for Service {
     }
 
     fn console(&self, node: &Name) -> Option<PathBuf> {
-        let known = self
-            .held
-            .order
-            .plan
-            .nodes
-            .iter()
-            .any(|planned| planned.name() == node);
-        known.then(|| self.held.console(node))
+        self.knows(node).then(|| self.held.console(node))
+    }
+
+    async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, NoScreenshot> {
+        if !self.knows(node) {
+            return Err(NoScreenshot::Node);
+        }
+        let connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let connection = connection.ok_or(NoScreenshot::Off)?;
+        let domain = ObjectName::new(&self.held.order.plan.cluster, node);
+        let taken = connection.run(
+            move |connection| match connection.domain_state(domain.as_str())? {
+                None | Some(DomainState::Off) => Ok(None),
+                Some(_) => connection.screenshot(domain.as_str()).map(Some),
+            },
+        );
+        match taken.await {
+            Ok(Some(png)) => Ok(png),
+            Ok(None) => Err(NoScreenshot::Off),
+            Err(error) if error.is_gone() => Err(NoScreenshot::Off),
+            Err(error) => Err(NoScreenshot::Failed(tell(&error))),
+        }
     }
 }

@@ -134,6 +134,22 @@ impl Held {
         self.order.directory.join("consoles").join(format!("{node}.log"))
     }
 
+    /// Where the journal of a node whose Ignition failed is written.
+    pub fn ignition_journal(&self, node: &Name) -> PathBuf {
+        self.order
+            .directory
+            .join("consoles")
+            .join(format!("{node}.journal"))
+    }
+
+    /// Where what was seen of a node is recorded.
+    pub fn evidence(&self, node: &Name) -> PathBuf {
+        self.order
+            .directory
+            .join("evidence")
+            .join(format!("{node}.jsonl"))
+    }
+
     fn live(&self, name: &Name) -> Live {
         let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.get(name).copied().unwrap_or(Live {

@@ -1,5 +1,128 @@
 //! A serial console's bytes as lines that a person can read.
 
+use memchr::memchr2;
+
+/// Turns a console's bytes, in pieces of any size, into lines without escape sequences and control characters.
+///
+/// A carriage return ends a line as a line feed does, so that a counter that overwrites itself is read each time; so does
+/// an escape that clears the screen or moves the cursor to a place. Of a line, the first [`LINE`] bytes are kept: memory is
+/// bounded whatever is printed.
+#[derive(Clone, Debug, Default)]
+pub struct Reader {
+    line: Vec<u8>,
+    state: State,
+}
+
+/// The bytes kept of one line.
+pub const LINE: usize = 2048;
+
+/// Where in an escape sequence (ECMA-48) the reader is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    /// After ESC.
+    Escape,
+    /// After ESC and an intermediate byte.
+    Intermediate,
+    /// In a control sequence.
+    Control,
+    /// In an operating system command, which ends with BEL or ESC \\.
+    Command,
+}
+
+impl Reader {
+    /// Reads on; `each` gets every line that holds anything.
+    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&str)) {
+        while let Some(end) = memchr2(b'\n', b'\r', bytes) {
+            let (piece, rest) = bytes.split_at(end);
+            bytes = rest.get(1..).unwrap_or_default();
+            if self.line.is_empty() && self.state == State::Text && piece.len() <= LINE && plain(piece) {
+                if let Ok(text) = std::str::from_utf8(piece) {
+                    if !text.is_empty() {
+                        each(text);
+                    }
+                    continue;
+                }
+            }
+            self.slowly(piece, &mut each);
+            // An escape that a line end cuts short is noise: it must not swallow what follows.
+            self.state = State::Text;
+            self.end(&mut each);
+        }
+        self.slowly(bytes, &mut each);
+    }
+
+    /// The line that has not ended yet: a prompt.
+    pub fn partial(&self) -> String {
+        text(&self.line)
+    }
+
+    fn end(&mut self, each: &mut impl FnMut(&str)) {
+        if !self.line.is_empty() {
+            let line = text(&self.line);
+            self.line.clear();
+            if !line.is_empty() {
+                each(&line);
+            }
+        }
+    }
+
+    fn slowly(&mut self, bytes: &[u8], each: &mut impl FnMut(&str)) {
+        for &byte in bytes {
+            match (self.state, byte) {
+                (State::Text, 0x1b) => self.state = State::Escape,
+                (State::Text, b'\t') => self.keep(b' '),
+                (State::Text, 0x08) => {
+                    // What remains of a character of several bytes is replaced in the end.
+                    self.line.pop();
+                }
+                (State::Text, 0..=0x1f | 0x7f) => {}
+                (State::Text, byte) => self.keep(byte),
+                (State::Escape, b'[') => self.state = State::Control,
+                (State::Escape, b']') => self.state = State::Command,
+                (State::Escape, b' '..=b'/') => self.state = State::Intermediate,
+                (State::Escape, b'c') => {
+                    self.state = State::Text;
+                    self.end(each);
+                }
+                (State::Escape | State::Intermediate, 0x1b) => self.state = State::Escape,
+                (State::Intermediate, b' '..=b'/') => {}
+                (State::Escape | State::Intermediate, _) => self.state = State::Text,
+                (State::Control | State::Command, 0x1b) => self.state = State::Escape,
+                (State::Control, b'J' | b'H' | b'f') => {
+                    self.state = State::Text;
+                    self.end(each);
+                }
+                (State::Control, b'@'..=b'~') => self.state = State::Text,
+                (State::Control, _) => {}
+                (State::Command, 0x07) => self.state = State::Text,
+                (State::Command, _) => {}
+            }
+        }
+    }
+
+    fn keep(&mut self, byte: u8) {
+        if self.line.len() < LINE {
+            self.line.push(byte);
+        }
+    }
+}
+
+/// Printable ASCII throughout. Without an early end, so that the compiler makes wide instructions of it.
+fn plain(bytes: &[u8]) -> bool {
+    !bytes
+        .iter()
+        .fold(false, |other, byte| other | !(b' '..=b'~').contains(byte))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    // C1 controls come as two bytes of UTF-8.
+    text.retain(|c| !c.is_control());
+    text
+}
+
 /// The last `count` lines that hold anything, without escape sequences, carriage returns, backspaces and other control
 /// characters; each cut at `WIDTH` characters.
 pub fn last_lines(bytes: &[u8], count: usize) -> Vec<String> {
@@ -64,7 +187,37 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::last_lines;
+    use super::{LINE, Reader, last_lines};
+
+    fn lines(pieces: &[&[u8]]) -> Vec<String> {
+        let mut reader = Reader::default();
+        let mut lines = Vec::new();
+        for piece in pieces {
+            reader.feed(piece, |line| lines.push(line.to_owned()));
+        }
+        lines.push(reader.partial());
+        lines
+    }
+
+    #[test]
+    fn what_clears_or_overwrites_ends_a_line() {
+        assert_eq!(
+            lines(&[
+                b"Loading ok\x1b[2J\x1b[1;1HLinux\tversion\r\n1%\r2%\r\n[\x1b[0;32m  OK  \x1b[0m] up\nlo",
+                b"gin: "
+            ]),
+            [
+                "Loading ok",
+                "Linux version",
+                "1%",
+                "2%",
+                "[  OK  ] up",
+                "login: "
+            ]
+        );
+        assert_eq!(lines(&[b"\x1b]0;never ended\nafter\n"]), ["after", ""]);
+        assert_eq!(lines(&[&[b'x'; 9000], b"\n"])[0].len(), LINE);
+    }
 
     #[test]
     fn a_console_reads_as_a_person_saw_it() {
@@ -77,6 +230,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn it_matters_not_how_the_bytes_are_cut(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"\x1b[]\r\n\x08JH0;m\xc3\xa9a "[..])], 0..600),
+            cuts in proptest::collection::vec(0usize..600, 0..8),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts {
+                pieces.push(&bytes[from..cut]);
+                from = cut;
+            }
+            pieces.push(&bytes[from..]);
+            prop_assert_eq!(lines(&pieces), lines(&[&bytes]));
+        }
+
         #[test]
         fn no_byte_gets_through_that_a_terminal_would_obey(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
             let lines = last_lines(&bytes, 7);

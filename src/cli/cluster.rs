@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use crate::access;
-use crate::agent::api::client::Client;
+use crate::agent::api::client::{Client, ClientError};
+use crate::agent::api::types::Cluster;
 use crate::agent::state::{Found, Run};
 use crate::concourse::Token;
 use crate::fault::Fault;
+use crate::topology::name::Name;
 
 /// Names the cluster: the folder that a get (or `nodectl run`) wrote, or else the agent of this very container.
 #[derive(Debug, clap::Args)]
@@ -63,5 +65,49 @@ impl Which {
             Ok(Found::Nothing) => Err(Box::new(WhichError::None)),
             Err(error) => Err(Box::new(WhichError::Run(run.directory().to_owned(), error))),
         }
+    }
+}
+
+/// No such node.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster has no node {node}: its nodes are {}", nodes.join(", "))]
+pub struct UnknownNode {
+    node: String,
+    nodes: Vec<String>,
+}
+
+impl UnknownNode {
+    /// A node that is not one of the cluster's.
+    pub fn of(cluster: &Cluster, node: &Name) -> Self {
+        let nodes: Vec<String> = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
+        Self::among(&nodes, node.as_str())
+    }
+
+    /// A name that is none of these.
+    pub fn among(nodes: &[String], name: &str) -> Self {
+        Self {
+            node: name.to_owned(),
+            nodes: nodes.to_vec(),
+        }
+    }
+}
+
+impl Fault for UnknownNode {
+    fn help(&self) -> Option<String> {
+        let near = self.nodes.iter().max_by(|one, other| {
+            strsim::jaro_winkler(one, &self.node).total_cmp(&strsim::jaro_winkler(other, &self.node))
+        })?;
+        Some(format!("did you mean {near}?"))
+    }
+}
+
+/// What went wrong with one node; of a node that there is not, with those that there are.
+pub async fn about_node(client: &Client, error: ClientError) -> Box<dyn Fault> {
+    match error {
+        ClientError::Node(node) => match client.cluster().await {
+            Ok(cluster) => Box::new(UnknownNode::of(&cluster, &node)),
+            Err(_) => Box::new(ClientError::Node(node)),
+        },
+        other => Box::new(other),
     }
 }

@@ -1,8 +1,10 @@
 //! `nodectl console`.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use super::cluster::Which;
+use super::cluster::{Which, about_node};
+use crate::agent::api::client::ClientError;
 use crate::fault::Fault;
 use crate::topology::name::Name;
 
@@ -25,8 +27,11 @@ pub struct Args {
 pub async fn console(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let client = args.which.client()?;
     let mut out = tokio::io::stdout();
-    client
-        .console(&args.node, args.follow, args.tail, &mut out)
-        .await?;
-    Ok(ExitCode::SUCCESS)
+    let copied = client.console(&args.node, args.follow, args.tail, &mut out).await;
+    match copied {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever read it has seen enough (`nodectl console a | head`).
+        Err(ClientError::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(about_node(&client, error).await),
+    }
 }

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod down;
 pub mod list;
 pub mod run;
+pub mod screenshot;
 pub mod session;
 pub mod ssh;
 pub mod tools;
@@ -58,6 +59,8 @@ enum Command {
     Cp(cp::Args),
     /// Show what a node has printed on its serial console.
     Console(console::Args),
+    /// Take a picture of what a node's display shows.
+    Screenshot(screenshot::Args),
     /// Remove the cluster of this container.
     Down(down::Args),
     /// Check what this container can and cannot do, and what would cure it.
@@ -125,6 +128,7 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
         Command::Ssh(args) => block_on(ssh::ssh(args)),
         Command::Cp(args) => block_on(cp::cp(args)),
         Command::Console(args) => block_on(console::console(args)),
+        Command::Screenshot(args) => block_on(screenshot::screenshot(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::cluster::Which;
+use super::cluster::{UnknownNode, Which};
 use super::{IoFault, exit};
 use crate::access::{self, ApiAccess};
 use crate::agent::api::types::Secret;
@@ -12,23 +12,6 @@ use crate::fault::Fault;
 pub struct Tools {
     folder: tempfile::TempDir,
     nodes: Vec<String>,
-}
-
-/// No such node.
-#[derive(Debug, thiserror::Error)]
-#[error("the cluster has no node {node}: its nodes are {}", nodes.join(", "))]
-struct UnknownNode {
-    node: String,
-    nodes: Vec<String>,
-}
-
-impl Fault for UnknownNode {
-    fn help(&self) -> Option<String> {
-        let near = self.nodes.iter().max_by(|one, other| {
-            strsim::jaro_winkler(one, &self.node).total_cmp(&strsim::jaro_winkler(other, &self.node))
-        })?;
-        Some(format!("did you mean {near}?"))
-    }
 }
 
 impl Tools {
@@ -51,10 +34,7 @@ impl Tools {
         if self.nodes.iter().any(|node| node == name) {
             return Ok(());
         }
-        Err(Box::new(UnknownNode {
-            node: name.to_owned(),
-            nodes: self.nodes.clone(),
-        }))
+        Err(Box::new(UnknownNode::among(&self.nodes, name)))
     }
 
     /// Runs one of the tools to its end, and gives its exit code.

@@ -336,7 +336,7 @@ impl DomainState {
 }
 
 /// Whether libvirt says that the object is not there, or, of a domain or network, that it is not running.
-fn is_gone(error: &VirtError) -> bool {
+pub(super) fn is_gone(error: &VirtError) -> bool {
     let code = error.code();
     code.is(ErrorNumber::NoDomain)
         || code.is(ErrorNumber::NoNetwork)
@@ -356,11 +356,16 @@ fn version(number: u32) -> String {
 
 /// `None` for what is no IP lease of an Ethernet NIC.
 fn lease(raw: raw::RawLease) -> Option<Lease> {
-    let mut mac = [0; 6];
-    hex::decode_to_slice(raw.mac.replace(':', ""), &mut mac).ok()?;
     Some(Lease {
-        mac: MacAddress(mac),
+        mac: mac(&raw.mac)?,
         address: raw.address.parse().ok()?,
         hostname: raw.hostname,
     })
+}
+
+/// A MAC address as libvirt writes it: `52:54:00:12:34:56`.
+pub(super) fn mac(text: &str) -> Option<MacAddress> {
+    let mut mac = [0; 6];
+    hex::decode_to_slice(text.replace(':', ""), &mut mac).ok()?;
+    Some(MacAddress(mac))
 }

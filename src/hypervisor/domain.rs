@@ -30,6 +30,9 @@ pub struct DomainSpec {
     pub nics: Vec<DomainNic>,
     /// An Ignition configuration, given as fw_cfg `opt/com.coreos/config`.
     pub ignition: Option<FilePath>,
+    /// Where the guest's journal is written, from empty, when Ignition has failed: the initramfs of Fedora CoreOS and its
+    /// kin looks for a port of that name then, and writes to it (`journalctl -o json`).
+    pub ignition_journal: Option<FilePath>,
     /// Where all that the serial console says is written, from empty.
     pub console_log: FilePath,
 }
@@ -214,13 +217,7 @@ fn devices(spec: &DomainSpec) -> xml::Devices {
                 port: 0,
             },
         },
-        channel: xml::Channel {
-            kind: "unix".into(),
-            target: xml::ChannelTarget {
-                kind: "virtio".into(),
-                name: "org.qemu.guest_agent.0".into(),
-            },
-        },
+        channels: channels(spec),
         // Nothing listens; a screenshot tells what a guest without a serial console shows.
         video: xml::Video {
             model: xml::Typed { kind: "vga".into() },
@@ -244,6 +241,26 @@ fn devices(spec: &DomainSpec) -> xml::Devices {
             free_page_reporting: "on".into(),
         },
     }
+}
+
+fn channels(spec: &DomainSpec) -> Vec<xml::Channel> {
+    let channel = |kind: &str, name: &str, source| xml::Channel {
+        kind: kind.into(),
+        source,
+        target: xml::ChannelTarget {
+            kind: "virtio".into(),
+            name: name.into(),
+        },
+    };
+    let journal = spec.ignition_journal.as_ref().map(|path| {
+        let file = xml::ChannelFile {
+            path: path.as_str().into(),
+            append: "off".into(),
+        };
+        channel("file", "com.coreos.ignition.journal", Some(file))
+    });
+    let agent = channel("unix", "org.qemu.guest_agent.0", None);
+    std::iter::once(agent).chain(journal).collect()
 }
 
 fn disk(index: usize, disk: &Disk) -> xml::Disk {

@@ -209,7 +209,8 @@ pub(super) struct Devices {
     #[serde(rename = "controller")]
     pub controllers: Vec<Controller>,
     pub serial: Serial,
-    pub channel: Channel,
+    #[serde(rename = "channel")]
+    pub channels: Vec<Channel>,
     pub video: Video,
     pub audio: Audio,
     pub rng: Rng,
@@ -327,7 +328,17 @@ pub(super) struct SerialTarget {
 pub(super) struct Channel {
     #[serde(rename = "@type")]
     pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<ChannelFile>,
     pub target: ChannelTarget,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct ChannelFile {
+    #[serde(rename = "@path")]
+    pub path: String,
+    #[serde(rename = "@append")]
+    pub append: String,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

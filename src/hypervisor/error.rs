@@ -18,6 +18,10 @@ pub enum Action {
     List,
     /// Its events were being subscribed to.
     Watch,
+    /// Its QEMU was being asked through the monitor.
+    Ask,
+    /// Its screen was being taken a picture of.
+    Photograph,
 }
 
 impl std::fmt::Display for Action {
@@ -28,6 +32,8 @@ impl std::fmt::Display for Action {
             Self::Inspect => "inspect",
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Ask => "ask the monitor of",
+            Self::Photograph => "take a screenshot of",
         })
     }
 }
@@ -132,6 +138,24 @@ pub enum HypervisorError {
         /// Why.
         source: quick_xml::SeError,
     },
+    /// QEMU's monitor refused a command, or answered what is no answer to it.
+    #[error("QEMU's monitor of domain {domain} does not answer {command}: {said}")]
+    Monitor {
+        /// The domain's name in libvirt.
+        domain: String,
+        /// The command.
+        command: String,
+        /// What it said.
+        said: String,
+    },
+    /// A picture came in a form that is not known.
+    #[error("the screenshot of domain {domain} is {said}")]
+    Picture {
+        /// The domain's name in libvirt.
+        domain: String,
+        /// Its form.
+        said: String,
+    },
     /// The thread that spoke to libvirt ended without an answer.
     #[error("a call to libvirt ended without an answer")]
     Interrupted {
@@ -160,10 +184,13 @@ impl HypervisorError {
         }
     }
 
-    /// Whether the domain or network is not there (any more).
+    /// Whether the domain or network is not there (any more), or is not running.
     pub fn is_gone(&self) -> bool {
-        self.libvirt()
-            .is_some_and(|error| matches!(error.number, Some(ErrorNumber::NoDomain | ErrorNumber::NoNetwork)))
+        self.libvirt().is_some_and(|error| match error.number {
+            Some(ErrorNumber::NoDomain | ErrorNumber::NoNetwork) => true,
+            Some(ErrorNumber::OperationInvalid) => error.message.contains(" is not "),
+            _ => false,
+        })
     }
 }
 

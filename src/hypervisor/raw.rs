@@ -1,9 +1,10 @@
 //! The parts of libvirt that the `virt` crate does not wrap: the event loop, domain events, the closing of a
-//! connection, DHCP leases, and networks checked against the schema.
+//! connection, DHCP leases, domains' statistics, and networks checked against the schema.
 //!
-//! All of the project's unsafe code is in this file; nothing unsafe leaves it.
+//! All of the project's unsafe code is in this file and in `tap.rs`; nothing unsafe leaves them.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::sync::OnceLock;
@@ -190,6 +191,64 @@ pub(super) fn leases(network: &Network) -> Result<Vec<RawLease>, Error> {
     // SAFETY: libvirt allocated the array with malloc and left it to us; null is allowed.
     unsafe { free(array.cast()) };
     Ok(leases)
+}
+
+/// The statistics of one domain: those that are whole numbers, by libvirt's name for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RawStats {
+    pub name: String,
+    pub numbers: BTreeMap<String, u64>,
+}
+
+/// CPU, disk and NIC statistics of all domains that are up. What a domain that is busy with another call cannot tell at
+/// once is left out of its numbers.
+pub(super) fn all_stats(connect: &Connect) -> Result<Vec<RawStats>, Error> {
+    let subjects =
+        sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_INTERFACE | sys::VIR_DOMAIN_STATS_BLOCK;
+    let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
+    let mut array: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
+    // SAFETY: the connection is alive; `array` is where libvirt puts a pointer that it allocated.
+    let count = unsafe { sys::virConnectGetAllDomainStats(connect.as_ptr(), subjects, &mut array, flags) };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(Error::last_error());
+    };
+    let mut all = Vec::with_capacity(count);
+    for index in 0..count {
+        // SAFETY: the array holds `count` valid pointers to records, each with a valid domain and `nparams` parameters.
+        let (name, params) = unsafe {
+            let record = *array.add(index);
+            let length = usize::try_from((*record).nparams).unwrap_or(0);
+            let params = match (*record).params {
+                null if null.is_null() => &[],
+                params => std::slice::from_raw_parts(params, length),
+            };
+            (text(sys::virDomainGetName((*record).dom)), params)
+        };
+        all.push(RawStats {
+            name: name.unwrap_or_default(),
+            numbers: params.iter().filter_map(number).collect(),
+        });
+    }
+    // SAFETY: the list is libvirt's own, not used after this; null is allowed.
+    unsafe { sys::virDomainStatsRecordListFree(array) };
+    Ok(all)
+}
+
+/// A parameter's name and value, where that is a whole number from 0 on.
+fn number(param: &sys::virTypedParameter) -> Option<(String, u64)> {
+    let name = param.field.map(|c| c as u8);
+    let name = CStr::from_bytes_until_nul(&name).ok()?;
+    // SAFETY: the type says which field of the union is the one that was written.
+    let value = unsafe {
+        match param.type_ as u32 {
+            sys::VIR_TYPED_PARAM_INT => u64::try_from(param.value.i).ok()?,
+            sys::VIR_TYPED_PARAM_UINT => u64::from(param.value.ui),
+            sys::VIR_TYPED_PARAM_LLONG => u64::try_from(param.value.l).ok()?,
+            sys::VIR_TYPED_PARAM_ULLONG => param.value.ul,
+            _ => return None,
+        }
+    };
+    Some((name.to_string_lossy().into_owned(), value))
 }
 
 unsafe extern "C" {

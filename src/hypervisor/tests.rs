@@ -113,6 +113,7 @@ fn spec(accelerator: Accelerator) -> DomainSpec {
             mtu: 1450,
         }],
         ignition: (accelerator == Accelerator::Kvm).then(|| path("/scratch/worker-1.ign")),
+        ignition_journal: (accelerator == Accelerator::Kvm).then(|| path("/scratch/worker-1.journal")),
         console_log: path("/scratch/worker-1.log"),
     }
 }

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::server::RefusalBody;
+use super::server::{NODE_CODE, OFF_CODE, RefusalBody, RefusalText, SCREENSHOT_CODE};
 use super::tls::{WrongCertificate, pinned};
 use super::types::{Cluster, ClusterState};
 use crate::concourse::Token;
@@ -84,6 +84,17 @@ pub enum ClientError {
     /// There is no such node.
     #[error("the cluster has no node {0}")]
     Node(Name),
+    /// A node of it does not run.
+    #[error("the machine of node {0} is not running")]
+    Off(Name),
+    /// It could not take a screenshot.
+    #[error("no screenshot of node {node}: {said}")]
+    Screenshot {
+        /// The node.
+        node: Name,
+        /// Why.
+        said: String,
+    },
     /// It answered something else than this program knows.
     #[error("what answers at {at} does not speak this program's protocol: {said}")]
     Protocol {
@@ -110,6 +121,8 @@ impl Fault for ClientError {
             Self::Starting(_) => "Wait for its put to end.",
             Self::Kept { .. } => "It is kept for inspection by `fly hijack` (on_failure: keep): see the log of its put.",
             Self::Node(_) => "`nodectl list` lists the nodes.",
+            Self::Off(_) => "`nodectl console` shows what it printed before it went off.",
+            Self::Screenshot { .. } => "`nodectl console` shows what it prints on its serial line.",
             Self::Protocol { .. } => "Use the same version of this resource type for put and get.",
             Self::Output(_) => return None,
         }.to_owned())
@@ -228,12 +241,8 @@ impl Client {
         if let Some(lines) = tail {
             path += &format!("&tail={lines}");
         }
-        let response = match self.send(Method::GET, &path, (!follow).then_some(ANSWER)).await {
-            Err(ClientError::Protocol { said, .. }) if said == NO_NODE => {
-                return Err(ClientError::Node(node.clone()));
-            }
-            other => other?,
-        };
+        let answer = self.ask(Method::GET, &path, (!follow).then_some(ANSWER)).await?;
+        let response = answer.map_err(|refusal| self.refused(Some(node), refusal))?;
         let mut body = response.bytes_stream();
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| self.broken(&error))?;
@@ -243,12 +252,47 @@ impl Client {
         Ok(())
     }
 
+    /// A PNG of what a node's display shows.
+    pub async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, ClientError> {
+        let path = format!("/v1/nodes/{node}/screenshot");
+        let answer = self.ask(Method::GET, &path, Some(ANSWER)).await?;
+        let response = answer.map_err(|refusal| self.refused(Some(node), refusal))?;
+        let png = response.bytes().await.map_err(|error| self.broken(&error))?;
+        Ok(png.into())
+    }
+
     async fn send(
         &self,
         method: Method,
         path: &str,
         limit: Option<Duration>,
     ) -> Result<reqwest::Response, ClientError> {
+        let answer = self.ask(method, path, limit).await?;
+        answer.map_err(|refusal| self.refused(None, refusal))
+    }
+
+    /// What a refusal means; `node` is the one that was asked about.
+    fn refused(&self, node: Option<&Name>, refusal: RefusalText) -> ClientError {
+        match (refusal.code.as_str(), node) {
+            (NODE_CODE, Some(node)) => ClientError::Node(node.clone()),
+            (OFF_CODE, Some(node)) => ClientError::Off(node.clone()),
+            (SCREENSHOT_CODE, Some(node)) => ClientError::Screenshot {
+                node: node.clone(),
+                said: refusal.message,
+            },
+            _ => ClientError::Protocol {
+                at: self.at.clone(),
+                said: refusal.message,
+            },
+        }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Option<Duration>,
+    ) -> Result<Result<reqwest::Response, RefusalText>, ClientError> {
         let request = || {
             let mut request: RequestBuilder =
                 self.http.request(method.clone(), format!("{}{path}", self.base));
@@ -270,19 +314,15 @@ impl Client {
             }
         };
         match response.status() {
-            status if status.is_success() => Ok(response),
+            status if status.is_success() => Ok(Ok(response)),
             StatusCode::UNAUTHORIZED => Err(ClientError::Token { at: self.at.clone() }),
-            status => {
-                let said = match response.json::<RefusalBody>().await {
-                    Ok(body) if body.error.code == "node" => NO_NODE.to_owned(),
-                    Ok(body) => body.error.message,
-                    Err(_) => format!("HTTP status {status}"),
-                };
-                Err(ClientError::Protocol {
-                    at: self.at.clone(),
-                    said,
-                })
-            }
+            status => Ok(Err(match response.json::<RefusalBody>().await {
+                Ok(body) => body.error,
+                Err(_) => RefusalText {
+                    code: String::new(),
+                    message: format!("HTTP status {status}"),
+                },
+            })),
         }
     }
 
@@ -315,9 +355,6 @@ impl Client {
         }
     }
 }
-
-/// What the agent says of an unknown node, between [`Client::send`] and [`Client::console`].
-const NO_NODE: &str = "there is no such node";
 
 /// rustls wraps what a verifier says in an error of its own, and those who use it wrap that in I/O errors, one in the
 /// other, whose `source()` skips what they hold.

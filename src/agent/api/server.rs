@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::identity::Identity;
 use super::tls::TlsListener;
 use super::types::Cluster;
+use crate::agent::watch::tail::Tail;
 use crate::concourse::Token;
 use crate::topology::name::Name;
 
@@ -31,6 +32,19 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn destroy(&self) -> impl Future<Output = ()> + Send;
     /// Where a node's console is written; `None` of a node that there is not.
     fn console(&self, node: &Name) -> Option<PathBuf>;
+    /// A PNG of what a node's display shows.
+    fn screenshot(&self, node: &Name) -> impl Future<Output = Result<Vec<u8>, NoScreenshot>> + Send;
+}
+
+/// Why there is no screenshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoScreenshot {
+    /// There is no such node.
+    Node,
+    /// Its machine is not running.
+    Off,
+    /// It could not be taken; why, for people.
+    Failed(String),
 }
 
 /// A running server; ends when dropped.
@@ -95,6 +109,7 @@ fn routes<S: Service>(service: S) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::<S>).delete(destroy::<S>))
         .route("/v1/nodes/{name}/console", get(console::<S>))
+        .route("/v1/nodes/{name}/screenshot", get(screenshot::<S>))
         .fallback(|| async { Refusal::PATH })
         .method_not_allowed_fallback(|| async { Refusal::METHOD })
         .with_state(service)
@@ -132,17 +147,33 @@ async fn console<S: Service>(
     let Some(path) = path else {
         return Refusal::NODE.into_response();
     };
-    let file = match tokio::fs::File::open(&path).await {
-        Ok(file) => file,
+    let tail = match tokio::fs::File::open(&path).await {
+        Ok(file) => match from_tail(file, query.tail).await {
+            Ok(file) => Tail::resume(path, file).await,
+            Err(error) => Err(error),
+        },
         // The node has not been powered on yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return StatusCode::NO_CONTENT.into_response();
-        }
-        Err(_) => return Refusal::CONSOLE.into_response(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match query.follow {
+            true => Ok(Tail::new(path)),
+            false => return StatusCode::NO_CONTENT.into_response(),
+        },
+        Err(error) => Err(error),
     };
-    match from_tail(file, query.tail).await {
-        Ok(file) => Body::from_stream(chunks(file, query.follow)).into_response(),
+    match tail {
+        Ok(tail) => Body::from_stream(chunks(tail, query.follow)).into_response(),
         Err(_) => Refusal::CONSOLE.into_response(),
+    }
+}
+
+async fn screenshot<S: Service>(State(service): State<S>, UrlPath(name): UrlPath<String>) -> Response {
+    let Ok(name) = name.parse::<Name>() else {
+        return Refusal::NODE.into_response();
+    };
+    match service.screenshot(&name).await {
+        Ok(png) => ([(header::CONTENT_TYPE, "image/png")], png).into_response(),
+        Err(NoScreenshot::Node) => Refusal::NODE.into_response(),
+        Err(NoScreenshot::Off) => Refusal::OFF.into_response(),
+        Err(NoScreenshot::Failed(said)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, SCREENSHOT_CODE, &said),
     }
 }
 
@@ -176,16 +207,16 @@ async fn from_tail(mut file: tokio::fs::File, lines: Option<usize>) -> std::io::
 }
 
 fn chunks(
-    file: tokio::fs::File,
+    tail: Tail,
     follow: bool,
 ) -> impl futures_util::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
-    futures_util::stream::try_unfold(file, move |mut file| async move {
+    futures_util::stream::try_unfold(tail, move |mut tail| async move {
         let mut chunk = vec![0; 16 << 10];
         loop {
-            let count = file.read(&mut chunk).await?;
+            let count = tail.read(&mut chunk).await?;
             if count > 0 {
                 chunk.truncate(count);
-                return Ok(Some((chunk, file)));
+                return Ok(Some((chunk, tail)));
             }
             if !follow {
                 return Ok(None);
@@ -207,7 +238,12 @@ impl Refusal {
         "method",
         "this cannot be done with it",
     );
-    const NODE: Self = Self(StatusCode::NOT_FOUND, "node", "there is no such node");
+    const NODE: Self = Self(StatusCode::NOT_FOUND, NODE_CODE, "there is no such node");
+    const OFF: Self = Self(
+        StatusCode::CONFLICT,
+        OFF_CODE,
+        "the node's machine is not running",
+    );
     const CONSOLE: Self = Self(
         StatusCode::INTERNAL_SERVER_ERROR,
         "console",
@@ -218,18 +254,24 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self(status, code, message) = self;
-        (
-            status,
-            Json(RefusalBody {
-                error: RefusalText {
-                    code: code.into(),
-                    message: message.into(),
-                },
-            }),
-        )
-            .into_response()
+        refuse(status, code, message)
     }
 }
+
+fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
+    let error = RefusalText {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    };
+    (status, Json(RefusalBody { error })).into_response()
+}
+
+/// There is no such node.
+pub(super) const NODE_CODE: &str = "node";
+/// Its machine is not running.
+pub(super) const OFF_CODE: &str = "off";
+/// No picture could be taken of it.
+pub(super) const SCREENSHOT_CODE: &str = "screenshot";
 
 /// The body of a refusal.
 #[derive(Debug, Serialize, Deserialize)]

@@ -40,7 +40,7 @@ pub async fn bring_up(
     images: &BTreeMap<ImageSource, Prepared>,
 ) -> Result<(), BringUpError> {
     let held = &standing.held;
-    for name in ["disks", "seeds", "consoles"] {
+    for name in ["disks", "seeds", "consoles", "evidence"] {
         let path = held.order.directory.join(name);
         tokio::fs::create_dir_all(&path)
             .await
@@ -217,6 +217,10 @@ fn spec(
         memory: planned.node.memory,
         disks,
         nics: nics.collect(),
+        ignition_journal: match &ignition {
+            Some(_) => Some(file(&held.ignition_journal(planned.name()))?),
+            None => None,
+        },
         ignition: ignition.as_deref().map(file).transpose()?,
         console_log: file(&held.console(planned.name()))?,
     })

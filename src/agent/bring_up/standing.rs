@@ -162,6 +162,7 @@ impl Standing {
         );
         self.watcher = Some(tokio::spawn(watcher));
         self.daemons = Some(daemons);
+        self.service.set_connection(Some(connection.clone()));
         self.connection = Some(connection);
     }
 
@@ -218,6 +219,7 @@ impl Standing {
         }
         self.forwards = None;
         self.proxy = None;
+        self.service.set_connection(None);
         self.connection = None;
     }
 
