@@ -202,8 +202,18 @@ mod tests {
     #[test]
     fn what_clears_or_overwrites_ends_a_line() {
         assert_eq!(
-            lines(&[b"Loading ok\x1b[2J\x1b[1;1HLinux\tversion\r\n1%\r2%\r\n[\x1b[0;32m  OK  \x1b[0m] up\nlo", b"gin: "]),
-            ["Loading ok", "Linux version", "1%", "2%", "[  OK  ] up", "login: "]
+            lines(&[
+                b"Loading ok\x1b[2J\x1b[1;1HLinux\tversion\r\n1%\r2%\r\n[\x1b[0;32m  OK  \x1b[0m] up\nlo",
+                b"gin: "
+            ]),
+            [
+                "Loading ok",
+                "Linux version",
+                "1%",
+                "2%",
+                "[  OK  ] up",
+                "login: "
+            ]
         );
         assert_eq!(lines(&[b"\x1b]0;never ended\nafter\n"]), ["after", ""]);
         assert_eq!(lines(&[&[b'x'; 9000], b"\n"])[0].len(), LINE);

@@ -74,15 +74,17 @@ impl<'a> Line<'a> {
 
 /// Where in a line a kernel's message begins after something that had no line end of its own: a prompt, `Loading initrd...`.
 pub fn second_message(text: &str) -> Option<usize> {
-    text.match_indices('[').skip_while(|(at, _)| *at == 0).find_map(|(at, _)| {
-        let before = text.get(..at)?.chars().next_back()?;
-        // A message that is quoted, or given to a command, begins no line.
-        if matches!(before, '"' | '\'' | '`' | '=' | '(' | '<' | '>' | '|' | ':') {
-            return None;
-        }
-        let quoted = text.get(..at)?.contains(['"', '\'', '`']);
-        (!quoted && stamp(text.get(at..)?).is_some()).then_some(at)
-    })
+    text.match_indices('[')
+        .skip_while(|(at, _)| *at == 0)
+        .find_map(|(at, _)| {
+            let before = text.get(..at)?.chars().next_back()?;
+            // A message that is quoted, or given to a command, begins no line.
+            if matches!(before, '"' | '\'' | '`' | '=' | '(' | '<' | '>' | '|' | ':') {
+                return None;
+            }
+            let quoted = text.get(..at)?.contains(['"', '\'', '`']);
+            (!quoted && stamp(text.get(at..)?).is_some()).then_some(at)
+        })
 }
 
 fn level(text: &str) -> &str {
@@ -154,17 +156,20 @@ fn syslog(text: &str) -> Option<&str> {
 fn clock(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 8
-        && bytes
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| if at == 2 || at == 5 { *byte == b':' } else { byte.is_ascii_digit() })
+        && bytes.iter().enumerate().all(|(at, byte)| {
+            if at == 2 || at == 5 {
+                *byte == b':'
+            } else {
+                byte.is_ascii_digit()
+            }
+        })
 }
 
 /// `name[123]: `, or `kernel: `.
 fn tag(text: &str) -> Option<(&str, &str)> {
-    let (head, rest) = text.split_once(": ").or_else(|| {
-        text.strip_suffix(':').map(|head| (head, ""))
-    })?;
+    let (head, rest) = text
+        .split_once(": ")
+        .or_else(|| text.strip_suffix(':').map(|head| (head, "")))?;
     if head == "kernel" {
         return Some((head, rest));
     }
@@ -191,21 +196,85 @@ mod tests {
     #[test]
     fn lines_come_apart() {
         for (text, stamp, status, tag, body) in [
-            ("[    0.000000] Linux version 6.1", Some(0.0), None, None, "Linux version 6.1"),
-            ("[    0.000000][    T0] Linux version 6.1", Some(0.0), None, None, "Linux version 6.1"),
+            (
+                "[    0.000000] Linux version 6.1",
+                Some(0.0),
+                None,
+                None,
+                "Linux version 6.1",
+            ),
+            (
+                "[    0.000000][    T0] Linux version 6.1",
+                Some(0.0),
+                None,
+                None,
+                "Linux version 6.1",
+            ),
             ("<6>[   12.5000] x", Some(12.5), None, None, "x"),
-            ("[  OK  ] Reached target X.", None, Some(Status::Good), None, "Reached target X."),
-            ("[FAILED] Failed to mount /data.", None, Some(Status::Failed), None, "Failed to mount /data."),
-            ("[ ***  ] Job a/start running (1s / no limit)", None, Some(Status::Running), None, "Job a/start running (1s / no limit)"),
-            ("[  130.1] dracut-initqueue[432]: Warning: x", None, None, None, "[  130.1] dracut-initqueue[432]: Warning: x"),
-            ("[  130.123456] dracut-initqueue[432]: Warning: x", Some(130.123456), None, Some("dracut-initqueue"), "Warning: x"),
-            ("May 12 10:00:00 host sshd[12]: error: x", None, None, Some("sshd"), "error: x"),
-            ("2024-05-01T10:00:00.123456+00:00 host kernel: x", None, None, Some("kernel"), "x"),
-            ("[   31.100000] cloud-init[512]: 2024-05-01 10:00:00,123 - util.py[WARNING]: Failed", Some(31.1), None, Some("cloud-init"), "util.py[WARNING]: Failed"),
+            (
+                "[  OK  ] Reached target X.",
+                None,
+                Some(Status::Good),
+                None,
+                "Reached target X.",
+            ),
+            (
+                "[FAILED] Failed to mount /data.",
+                None,
+                Some(Status::Failed),
+                None,
+                "Failed to mount /data.",
+            ),
+            (
+                "[ ***  ] Job a/start running (1s / no limit)",
+                None,
+                Some(Status::Running),
+                None,
+                "Job a/start running (1s / no limit)",
+            ),
+            (
+                "[  130.1] dracut-initqueue[432]: Warning: x",
+                None,
+                None,
+                None,
+                "[  130.1] dracut-initqueue[432]: Warning: x",
+            ),
+            (
+                "[  130.123456] dracut-initqueue[432]: Warning: x",
+                Some(130.123456),
+                None,
+                Some("dracut-initqueue"),
+                "Warning: x",
+            ),
+            (
+                "May 12 10:00:00 host sshd[12]: error: x",
+                None,
+                None,
+                Some("sshd"),
+                "error: x",
+            ),
+            (
+                "2024-05-01T10:00:00.123456+00:00 host kernel: x",
+                None,
+                None,
+                Some("kernel"),
+                "x",
+            ),
+            (
+                "[   31.100000] cloud-init[512]: 2024-05-01 10:00:00,123 - util.py[WARNING]: Failed",
+                Some(31.1),
+                None,
+                Some("cloud-init"),
+                "util.py[WARNING]: Failed",
+            ),
             ("error: no such device", None, None, None, "error: no such device"),
         ] {
             let line = Line::of(text);
-            assert_eq!((line.stamp, line.status, line.tag, line.body), (stamp, status, tag, body), "{text}");
+            assert_eq!(
+                (line.stamp, line.status, line.tag, line.body),
+                (stamp, status, tag, body),
+                "{text}"
+            );
         }
     }
 

@@ -9,6 +9,7 @@ use crate::fault::Fault;
 
 pub mod cluster;
 pub mod console;
+pub mod diagnose;
 pub mod doctor;
 pub mod down;
 pub mod list;
@@ -48,6 +49,8 @@ enum Command {
     Ssh(ssh::Args),
     /// Show what a node has printed on its serial console.
     Console(console::Args),
+    /// Say from a recording or a console's text why a node did not get ready.
+    Diagnose(diagnose::Args),
     /// Remove the cluster of this container.
     Down(down::Args),
     /// Check what this container can and cannot do, and what would cure it.
@@ -82,6 +85,7 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             print(&format!("{:#}\n", crate::topology::schema()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Diagnose(args) => diagnose::replay(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::List(args) => block_on(list::list(args)),
         Command::Ssh(args) => block_on(ssh::ssh(args)),
