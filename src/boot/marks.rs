@@ -657,6 +657,7 @@ const MARKS: &[Mark] = &[
         Phase::SshPort,
         Means::DeviceTimeout,
     ),
+    Mark(", trying to mount anyway", Inside, Initramfs, H(RootMissing, All)),
     Mark(
         "in stage 1 of the boot process",
         Start,
@@ -964,17 +965,19 @@ pub fn worth_reading(text: &str) -> bool {
 /// What a line tells, if it tells anything. Of several marks, the one that stands first in the table speaks.
 pub fn read(line: &Line<'_>, place: Place) -> Option<Sign> {
     let finder = FINDER.as_ref()?;
-    let mut best: Option<(usize, Sign)> = None;
+    let mut best: Option<((bool, usize), Sign)> = None;
     for hit in finder.find_overlapping_iter(line.body) {
         let index = hit.pattern().as_usize();
         let Some(mark) = MARKS.get(index) else {
             continue;
         };
-        let better = best.as_ref().is_none_or(|(found, _)| index < *found);
+        // How far it has come is said by many words of a line that tells of a failure.
+        let order = (matches!(mark.3, Means::Reach(_) | Means::Initrd), index);
+        let better = best.as_ref().is_none_or(|(found, _)| order < *found);
         if better && mark.2 >= place.phase && stands(mark, line, hit.start()) {
             let after = line.body.get(hit.end()..).unwrap_or_default().trim();
             if let Some(sign) = sign(mark, line, after, place) {
-                best = Some((index, sign));
+                best = Some((order, sign));
             }
         }
     }

@@ -185,8 +185,9 @@ impl Judge {
             .iter()
             .rev()
             .skip(1)
+            .take_while(|text| !text.contains("Linux version "))
             .filter_map(|text| Line::of(text).stamp)
-            .next();
+            .max_by(f64::total_cmp);
         latest.is_some_and(|latest| stamp + 1.0 < latest)
     }
 
