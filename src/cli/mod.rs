@@ -12,6 +12,7 @@ pub mod boot;
 pub mod cluster;
 pub mod console;
 pub mod cp;
+pub mod diagnose;
 pub mod doctor;
 pub mod down;
 pub mod list;
@@ -61,6 +62,8 @@ enum Command {
     Console(console::Args),
     /// Take a picture of what a node's display shows.
     Screenshot(screenshot::Args),
+    /// Say from a recording or a console's text why a node did not get ready.
+    Diagnose(diagnose::Args),
     /// Remove the cluster of this container.
     Down(down::Args),
     /// Check what this container can and cannot do, and what would cure it.
@@ -122,6 +125,7 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             print(&format!("{:#}\n", crate::topology::schema()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Diagnose(args) => diagnose::replay(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::Up(args) => block_on(up::up(args)),
         Command::List(args) => block_on(list::list(args)),

@@ -1,0 +1,479 @@
+//! Of all that is suspected, what is said.
+
+use std::time::Duration;
+
+use super::{Judge, Kind, Suspect};
+use crate::boot::cause::{Cause, Ends, Weight};
+use crate::boot::evidence::{Outcome, VirtioDevice};
+use crate::boot::marks::Hint;
+use crate::boot::phase::Phase;
+use crate::boot::verdict::{Candidate, Verdict};
+
+/// Lines of evidence in a verdict: what fits a screen.
+const EVIDENCE: usize = 8;
+
+/// Other candidates that are told.
+const OTHERS: usize = 4;
+
+/// So many boots that ended abruptly, and another has begun.
+const ABRUPT: u32 = 2;
+
+/// So many boots that shut down by themselves: an installer or an update needs one or two.
+const ORDERLY: u32 = 3;
+
+impl Judge {
+    /// Something speaks for a cause. What was told first counts; what comes later adds to the evidence.
+    pub(super) fn suspect(&mut self, cause: Cause, detail: String, evidence: Vec<String>) {
+        let ends = match cause.ends() {
+            Ends::After(seconds) => Some(self.now + Duration::from_secs(seconds)),
+            Ends::Scaled(seconds) => Some(self.now + self.scaled(seconds)),
+            Ends::Never => None,
+        };
+        match self.suspects.get_mut(&cause) {
+            Some(known) => {
+                if known.detail.is_empty() {
+                    known.detail = detail;
+                }
+                for line in evidence {
+                    if known.evidence.len() < EVIDENCE && !known.evidence.contains(&line) {
+                        known.evidence.push(line);
+                    }
+                }
+            }
+            None => {
+                self.suspects.insert(
+                    cause,
+                    Suspect {
+                        detail,
+                        at: self.now,
+                        phase: self.boot.phase,
+                        ends,
+                        evidence,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The node has come to a phase: what would have kept it from there was not so.
+    pub(super) fn refute(&mut self, phase: Phase) {
+        let furthest = self.past.furthest;
+        self.suspects.retain(|cause, suspect| {
+            let last = match cause {
+                Cause::QemuFailed
+                | Cause::QemuOutOfMemory
+                | Cause::HostDiskFull
+                | Cause::HostDiskFailed
+                | Cause::InternalError
+                | Cause::Paused
+                | Cause::StoppedFromOutside
+                | Cause::PoweredOff
+                | Cause::WatchdogFired
+                | Cause::ReadyCommandFailed
+                | Cause::ReadyCommandTimedOut
+                | Cause::DiskFull => Phase::Ready,
+                Cause::EmergencyMode
+                | Cause::MountFailed
+                | Cause::DeviceMissing
+                | Cause::RescueMode
+                | Cause::InstallerWaits
+                | Cause::WaitsForConfig => Phase::SshPort,
+                Cause::InitramfsShell => Phase::Initramfs,
+                Cause::ResetLoop => furthest,
+                cause if cause.ends() == Ends::Never => Phase::Ready,
+                _ => suspect.phase,
+            };
+            phase <= last.max(suspect.phase)
+        });
+    }
+
+    /// Boots that follow one another without getting further.
+    pub(super) fn suspect_loop(&mut self) {
+        if self.past.abrupt < ABRUPT && self.past.orderly < ORDERLY {
+            return;
+        }
+        let mut evidence = vec![format!(
+            "boot {} begins, none got past {}",
+            self.boot.number, self.past.furthest
+        )];
+        let mut detail = String::new();
+        if let Some((cause, suspect)) = &self.past.first {
+            detail = sentence(*cause, &suspect.detail);
+            evidence.extend(suspect.evidence.iter().cloned());
+        }
+        self.suspect(Cause::ResetLoop, detail, evidence);
+    }
+
+    /// The first thing that this boot could not get over.
+    pub(super) fn first_fatal(&self) -> Option<(Cause, Suspect)> {
+        let mut fatal: Vec<(&Cause, &Suspect)> = self
+            .suspects
+            .iter()
+            .filter(|(cause, _)| cause.weight() == Weight::Fatal)
+            .collect();
+        // A network boot that is only the last resort explains nothing: the disk should have booted.
+        let meant = self.context.as_ref().is_some_and(|context| context.network_boot);
+        let disk_failed =
+            self.boot.hints.contains_key(&Hint::Disk) || self.suspects.contains_key(&Cause::UefiShell);
+        if !meant && disk_failed && fatal.iter().any(|(cause, _)| cause.phase() == Phase::Firmware) {
+            fatal.retain(|(cause, _)| cause.phase() != Phase::Netboot);
+        }
+        let (cause, suspect) = fatal
+            .into_iter()
+            .min_by_key(|(cause, suspect)| (suspect.at, rank(**cause)))?;
+        Some(self.refine(*cause, suspect.clone()))
+    }
+
+    /// What stands behind a failure that names no reason itself.
+    fn refine(&self, cause: Cause, mut suspect: Suspect) -> (Cause, Suspect) {
+        let boot = &self.boot;
+        let hint = |hint: Hint| boot.hints.get(&hint).map(|(_, detail)| detail.clone());
+        let early = suspect.phase <= Phase::Initramfs;
+        let reason = boot.reason();
+        let found = match cause {
+            Cause::InitramfsShell
+            | Cause::EmergencyMode
+            | Cause::InitDied
+            | Cause::PoweredOff
+            | Cause::KernelPanic => {
+                let gave_up = cause != Cause::PoweredOff || boot.emergency || early;
+                let ignition = self
+                    .suspects
+                    .get(&Cause::IgnitionFailed)
+                    .map(|known| known.detail.clone())
+                    .or_else(|| {
+                        reason
+                            .filter(|reason| reason.kind == Kind::Ignition)
+                            .map(|reason| reason.what.clone())
+                    });
+                let told = |cause: Cause, detail: Option<String>| detail.map(|detail| (cause, detail));
+                let init = cause == Cause::InitDied;
+                let none = || None::<(Cause, String)>;
+                let of_hints = told(Cause::IgnitionFailed, ignition.filter(|_| early))
+                    .or_else(|| {
+                        if init {
+                            told(Cause::CpuTooOld, hint(Hint::OldCpu))
+                        } else {
+                            none()
+                        }
+                    })
+                    .or_else(|| {
+                        if init {
+                            told(Cause::InitramfsBroken, hint(Hint::BadInitramfs))
+                        } else {
+                            none()
+                        }
+                    })
+                    .or_else(|| {
+                        if init {
+                            told(Cause::OutOfMemory, hint(Hint::NoMemory))
+                        } else {
+                            none()
+                        }
+                    })
+                    .or_else(|| {
+                        if early {
+                            told(Cause::NoInit, hint(Hint::NoInit))
+                        } else {
+                            none()
+                        }
+                    })
+                    .or_else(|| {
+                        if early {
+                            told(Cause::FilesystemCorrupt, hint(Hint::Damaged))
+                        } else {
+                            none()
+                        }
+                    })
+                    .or_else(|| {
+                        if early {
+                            told(Cause::RootNotFound, hint(Hint::RootMissing))
+                        } else {
+                            none()
+                        }
+                    });
+                let of_units = || {
+                    let reason = reason.filter(|_| {
+                        matches!(
+                            cause,
+                            Cause::InitramfsShell | Cause::EmergencyMode | Cause::PoweredOff
+                        )
+                    })?;
+                    let cause = match reason.kind {
+                        Kind::Device if early => Cause::RootNotFound,
+                        Kind::Device => Cause::DeviceMissing,
+                        Kind::Mount => Cause::MountFailed,
+                        Kind::Check => Cause::FilesystemCorrupt,
+                        Kind::Ignition => Cause::IgnitionFailed,
+                        Kind::Dependency | Kind::Other => cause,
+                    };
+                    Some((cause, reason.what.clone()))
+                };
+                if gave_up { of_hints.or_else(of_units) } else { None }
+            }
+            Cause::BootloaderRescue | Cause::BootloaderPrompt | Cause::BootloaderKernelMissing => {
+                hint(Hint::Bootloader).map(|detail| (cause, detail))
+            }
+            Cause::NoBootableDevice | Cause::UefiShell => hint(Hint::Disk).map(|detail| {
+                if detail.contains("Access Denied") {
+                    (Cause::SecureBootRefused, detail)
+                } else {
+                    (cause, detail)
+                }
+            }),
+            _ => None,
+        };
+        let Some((cause, detail)) = found else {
+            return (cause, suspect);
+        };
+        if let Some(reason) = reason.filter(|reason| reason.what == detail) {
+            push_first(&mut suspect.evidence, reason.line.clone());
+        } else {
+            push_first(&mut suspect.evidence, detail.clone());
+        }
+        suspect.detail = detail;
+        (cause, suspect)
+    }
+
+    /// What explains why a node cannot be reached or logged in to.
+    fn explanation(&self, cause: Cause) -> Option<Cause> {
+        let of = |causes: &[Cause]| {
+            causes
+                .iter()
+                .copied()
+                .find(|cause| self.suspects.contains_key(cause))
+        };
+        match cause {
+            Cause::SshKeyRefused
+            | Cause::LoginNotAllowed
+            | Cause::SshdNotRunning
+            | Cause::NoDhcpRequest
+            | Cause::AddressElsewhere => {
+                let first_boot = of(&[
+                    Cause::UserDataInvalid,
+                    Cause::SeedNotFound,
+                    Cause::IgnitionNoConfig,
+                    Cause::CloudInitAbsent,
+                    Cause::DiskFull,
+                ]);
+                let keys = of(&[Cause::SshdNoHostKeys]).filter(|_| cause == Cause::SshdNotRunning);
+                match cause {
+                    // Without its first-boot configuration an image mostly uses DHCP, and has its SSH server.
+                    Cause::SshdNotRunning => keys,
+                    Cause::SshKeyRefused | Cause::LoginNotAllowed => first_boot,
+                    _ => None,
+                }
+            }
+            Cause::Hung => of(&[
+                Cause::NetworkWaits,
+                Cause::JobWaiting,
+                Cause::KernelOops,
+                Cause::DiskFull,
+                Cause::OomKilled,
+            ]),
+            _ => None,
+        }
+    }
+
+    pub(super) fn weigh(&self) -> Verdict {
+        let over = self.over();
+        let mut evidence = Vec::new();
+        let (cause, suspect, sure) = self.choose(over);
+        evidence.extend(suspect.evidence.iter().cloned());
+        if let Some(known) = self.suspects.get(&cause) {
+            for line in &known.evidence {
+                if !evidence.contains(line) {
+                    evidence.push(line.clone());
+                }
+            }
+        }
+        if evidence.len() < EVIDENCE && cause.weight() < Weight::Complaint {
+            evidence.extend(self.state());
+        }
+        if matches!(
+            cause,
+            Cause::Unknown | Cause::Hung | Cause::SlowNotStuck | Cause::BootloaderWaits
+        ) || evidence.is_empty()
+        {
+            let room = EVIDENCE.saturating_sub(evidence.len()).max(3);
+            let lines: Vec<String> = self.recent.iter().rev().take(room).rev().cloned().collect();
+            evidence.extend(lines);
+        }
+        evidence.truncate(EVIDENCE);
+        let others = self.others(cause, &suspect);
+        let phase = if cause.weight() == Weight::Fatal {
+            suspect.phase.max(self.earliest_phase(cause))
+        } else {
+            self.boot.phase
+        };
+        Verdict {
+            code: cause,
+            sure,
+            phase,
+            boot: self.boot.number,
+            sentence: sentence(cause, &suspect.detail) + ".",
+            evidence,
+            advice: cause.advice().to_owned(),
+            others,
+            fatal: over
+                || self.told.is_some()
+                || self.suspects.keys().any(|cause| self.ends_the_wait(*cause)),
+            at_seconds: (suspect.at.as_secs_f64() * 1e3).round() / 1e3,
+        }
+    }
+
+    fn earliest_phase(&self, cause: Cause) -> Phase {
+        match cause {
+            Cause::ReadyCommandFailed | Cause::ReadyCommandTimedOut => Phase::ReadyCommand,
+            _ => Phase::Firmware,
+        }
+    }
+
+    fn choose(&self, over: bool) -> (Cause, Suspect, bool) {
+        if let Some((cause, suspect)) = self.first_fatal() {
+            let due = suspect.ends.is_some_and(|ends| self.now >= ends);
+            let host = matches!(cause, Cause::PoweredOff) && self.off;
+            return (cause, suspect, due || host || self.ended.is_some());
+        }
+        let mut rest: Vec<(Cause, &Suspect)> = self
+            .suspects
+            .iter()
+            .map(|(cause, suspect)| (*cause, suspect))
+            .collect();
+        rest.sort_by_key(|(cause, suspect)| {
+            let due = suspect.ends.is_some_and(|ends| self.now >= ends);
+            (!due, std::cmp::Reverse(cause.weight()), rank(*cause), suspect.at)
+        });
+        let due: Vec<Cause> = rest
+            .iter()
+            .filter(|(_, suspect)| suspect.ends.is_some_and(|ends| self.now >= ends))
+            .map(|(cause, _)| *cause)
+            .collect();
+        let held = rest.first().copied();
+        if let Some((cause, suspect)) = held.filter(|(cause, _)| due.contains(cause)) {
+            if let Some(behind) = self.explanation(cause) {
+                let known = self.suspects.get(&behind).unwrap_or(suspect);
+                let mut told = known.clone();
+                told.evidence.extend(suspect.evidence.iter().cloned());
+                let sure = matches!(
+                    behind,
+                    Cause::UserDataInvalid | Cause::SshdNoHostKeys | Cause::SeedNotFound
+                );
+                return (behind, told, sure);
+            }
+            let rivals = due
+                .iter()
+                .filter(|other| other.weight() >= cause.weight())
+                .count();
+            let sure = cause.weight() == Weight::Device && rivals == 1;
+            return (cause, suspect.clone(), sure);
+        }
+        let moving = self.now.saturating_sub(self.moves.last.max(self.moves.cpu)) < self.scaled(15);
+        let blank = |detail: String| Suspect {
+            detail,
+            at: self.now,
+            phase: self.boot.phase,
+            ends: None,
+            evidence: Vec::new(),
+        };
+        let timed_out = over && self.ended.is_none_or(|outcome| outcome == Outcome::TimedOut);
+        if let Some((cause, suspect)) = held.filter(|(cause, _)| cause.weight() == Weight::Device) {
+            let behind = self.explanation(cause);
+            let (cause, suspect) = behind
+                .and_then(|behind| Some((behind, self.suspects.get(&behind)?)))
+                .unwrap_or((cause, suspect));
+            return (cause, suspect.clone(), false);
+        }
+        if timed_out && moving && self.context.is_some() && self.boot.phase < Phase::Address {
+            return (
+                Cause::SlowNotStuck,
+                blank(format!("it was at {}", self.boot.phase)),
+                false,
+            );
+        }
+        if let Some((cause, suspect)) = held {
+            return (cause, suspect.clone(), false);
+        }
+        if let Some((cause, suspect)) = &self.past.first {
+            return (*cause, suspect.clone(), false);
+        }
+        (Cause::Unknown, blank(String::new()), false)
+    }
+
+    fn others(&self, chosen: Cause, suspect: &Suspect) -> Vec<Candidate> {
+        let mut rest: Vec<(Cause, &Suspect)> = self
+            .suspects
+            .iter()
+            .map(|(cause, suspect)| (*cause, suspect))
+            // What a failure entails is no other cause of it.
+            .filter(|(cause, other)| {
+                *cause != chosen && !(cause.weight() == Weight::Fatal && other.at >= suspect.at)
+            })
+            .filter(|(cause, _)| *cause != Cause::SilentButRunning || chosen.weight() < Weight::Complaint)
+            .collect();
+        rest.sort_by_key(|(cause, suspect)| (std::cmp::Reverse(cause.weight()), rank(*cause), suspect.at));
+        rest.into_iter()
+            .take(OTHERS)
+            .map(|(code, suspect)| Candidate {
+                code,
+                sentence: sentence(code, &suspect.detail) + ".",
+                evidence: suspect.evidence.iter().take(2).cloned().collect(),
+            })
+            .collect()
+    }
+
+    /// What the machine itself looks like.
+    fn state(&self) -> Vec<String> {
+        let mut state = Vec::new();
+        if let Some((mode, halted, _)) = self.registers {
+            let halted = if halted { ", idle" } else { "" };
+            state.push(format!("the first CPU runs in {mode:?} mode{halted}"));
+        }
+        if let Some(counters) = self.moves.counters {
+            state.push(format!(
+                "CPU {:.0} %, {} MiB read from its disks, {} packets sent",
+                self.moves.load * 100.0,
+                counters.disk_read_bytes >> 20,
+                counters.net_tx_packets
+            ));
+        }
+        let driven = |device: &&VirtioDevice| device.driver_ok;
+        if !self.devices.is_empty() {
+            let count = self.devices.iter().filter(driven).count();
+            state.push(format!(
+                "{count} of {} virtio devices are driven",
+                self.devices.len()
+            ));
+        }
+        state
+    }
+}
+
+/// Of two causes that weigh the same, the more telling first.
+fn rank(cause: Cause) -> u8 {
+    match cause {
+        // What came of another failure.
+        Cause::PoweredOff | Cause::KernelPanic => 3,
+        Cause::InitramfsShell | Cause::EmergencyMode | Cause::InitDied | Cause::NoBootableDevice => 2,
+        Cause::UnitFailed
+        | Cause::CpuStall
+        | Cause::TaskStuck
+        | Cause::IgnitionNoConfig
+        | Cause::SilentButRunning => 2,
+        _ => 1,
+    }
+}
+
+fn sentence(cause: Cause, detail: &str) -> String {
+    if detail.is_empty() {
+        cause.sentence().to_owned()
+    } else {
+        format!("{}: {detail}", cause.sentence())
+    }
+}
+
+fn push_first(lines: &mut Vec<String>, line: String) {
+    if !lines.contains(&line) {
+        lines.insert(0, line);
+    }
+}
