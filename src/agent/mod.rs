@@ -10,6 +10,7 @@ pub mod daemons;
 pub mod forward;
 pub mod hold;
 pub mod host;
+pub mod judging;
 pub mod launch;
 pub mod order;
 pub mod proxy;

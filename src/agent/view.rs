@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -11,7 +11,11 @@ use tokio::sync::watch;
 use super::api::types::{
     Cluster, ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, Proxy, Secret, Versions,
 };
+use super::judging::{Judged, Judging};
 use super::order::{NodeSummary, Order, Summary};
+use super::watch::Notes;
+use crate::boot::evidence::Evidence;
+use crate::boot::recording::Diagnosis;
 use crate::first_boot::keys::{ClusterKeys, HostKey};
 use crate::topology::model::{Accelerator, ImageSource, Sha256};
 use crate::topology::name::Name;
@@ -36,6 +40,7 @@ pub struct Held {
     /// Where the cluster is in its life.
     pub state: watch::Sender<ClusterState>,
     nodes: Mutex<BTreeMap<Name, Live>>,
+    followed: Mutex<BTreeMap<Name, Followed>>,
     collected: Mutex<BTreeMap<Name, CollectedFile>>,
 }
 
@@ -56,6 +61,14 @@ pub struct Found {
     pub ready_seconds: OnceLock<f64>,
     /// Seconds since the Unix epoch: when the cluster goes at the latest.
     pub expires_at: OnceLock<u64>,
+}
+
+/// A node whose machine was started.
+#[derive(Clone, Debug)]
+struct Followed {
+    judged: Judged,
+    notes: Notes,
+    screenshot: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +109,7 @@ impl Held {
             found: Found::default(),
             state: watch::Sender::new(ClusterState::Starting),
             nodes: Mutex::new(nodes),
+            followed: Mutex::default(),
             collected: Mutex::default(),
         }
     }
@@ -107,6 +121,46 @@ impl Held {
             live.state = state;
             live.ready_seconds = ready_seconds.or(live.ready_seconds);
         }
+    }
+
+    /// Where a node is in its life.
+    pub fn node_state(&self, name: &Name) -> NodeState {
+        self.live(name).state
+    }
+
+    /// From here on the node is judged.
+    pub fn follow(&self, name: &Name, judging: &Judging) {
+        let followed = Followed {
+            judged: judging.judged(),
+            notes: judging.notes(),
+            screenshot: None,
+        };
+        self.followed().insert(name.clone(), followed);
+    }
+
+    /// Tells a node's judge what was seen of it.
+    pub fn seen(&self, name: &Name, what: Evidence) {
+        if let Some(followed) = self.followed().get(name) {
+            followed.notes.seen(what);
+        }
+    }
+
+    /// What a node's judge says now; `None` before its machine was started.
+    pub fn diagnosis(&self, name: &Name) -> Option<Diagnosis> {
+        // Cloned, so that nobody waits for a judge at work with the map in his hands.
+        let judged = self.followed().get(name).map(|followed| followed.judged.clone());
+        judged.map(|judged| judged.diagnosis())
+    }
+
+    /// Keeps a picture (PNG) of a node's display.
+    pub fn keep_screenshot(&self, name: &Name, png: Vec<u8>) {
+        if let Some(followed) = self.followed().get_mut(name) {
+            followed.screenshot = Some(png);
+        }
+    }
+
+    fn followed(&self) -> MutexGuard<'_, BTreeMap<Name, Followed>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that no machine runs any more.

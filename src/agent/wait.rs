@@ -1,5 +1,6 @@
 //! Waits until a node is ready, and tells each step on the way.
 
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,62 +9,46 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::judging::Judging;
 use super::ssh::Ssh;
+use super::watch::Notes;
+use crate::boot::evidence::{Evidence, ReadyCommand, Ssh as SshSeen};
 use crate::progress::{Level, Progress};
 use crate::topology::plan::PlannedNode;
 
-/// Why a node did not get ready.
-#[derive(Debug, Clone, thiserror::Error)]
+/// How the wait for a node ended, where the node is not ready. Why is the judge's to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReady {
     /// Its machine stopped.
-    #[error("its machine stopped: {0}")]
-    Stopped(String),
+    Stopped,
     /// The time was over.
-    #[error("not ready after {seconds} s: {waiting}{}", last.as_ref().map(|last| format!("; the last answer was: {last}")).unwrap_or_default())]
-    Late {
-        /// The limit.
-        seconds: u64,
-        /// What it was waited for.
-        waiting: &'static str,
-        /// What was heard last.
-        last: Option<String>,
-    },
+    Late,
+    /// The judge saw no sense in waiting any longer.
+    Judged,
 }
 
-impl NotReady {
-    /// What to do about it.
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Stopped(_) => {
-                "look at its console: a guest that powers off at boot was told to (image, first boot data), one that crashed says why"
-            }
-            Self::Late { waiting, .. } if waiting.contains("command") => {
-                "run the ready command by hand on a kept cluster (on_failure: keep, then fly hijack and nodectl ssh), or raise ready.timeout"
-            }
-            Self::Late { waiting, .. } if waiting.contains("host key") => {
-                "the image or its first boot replaced the host key: keep the ssh_keys of the cloud-config that was handed in"
-            }
-            Self::Late { waiting, .. } if waiting.contains("login") => {
-                "does the image have cloud-init (or Ignition, with first_boot.ignition), and is ssh_user right?"
-            }
-            Self::Late { .. } => {
-                "look at its console: does the image boot with BIOS from a virtio disk, take an address by DHCP and start sshd? Raise ready.timeout if it is merely slow"
-            }
-        }
-    }
+/// How long is waited.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From power on to ready, at most.
+    pub all: Duration,
+    /// From the login to the success of the ready command, at most.
+    pub command: Duration,
 }
 
-/// Follows one node until it is ready. `stopped` tells when its machine is not running any more, and why.
+/// Follows one node until it is ready. What is seen on the way goes to `judging`. `stopped` tells when its machine is not
+/// running any more.
 pub async fn until_ready(
     node: &PlannedNode,
     ssh: &Ssh,
-    limit: Duration,
+    limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
+    judging: &Judging,
     progress: &Progress,
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
-    let waiting = Waiting::default();
-    let walk = walk(node, ssh, begun + limit, &waiting, progress);
+    let waiting = Waiting::new(judging.notes());
+    let walk = walk(node, ssh, begun + limits.all, limits.command, &waiting);
     // A build log that stands still looks like a build that hangs.
     let remind = async {
         let mut at = REMINDER;
@@ -71,36 +56,37 @@ pub async fn until_ready(
             tokio::time::sleep_until(begun + at).await;
             at += at.min(LAZIEST_REMINDER);
             let text = format!(
-                "still waiting after {} s: {}",
+                "still waiting after {} s, in the phase {}: {}",
                 begun.elapsed().as_secs(),
+                judging.judged().phase(),
                 waiting.tell()
             );
             progress.node(Level::Info, node.name(), text);
         }
     };
+    // The senders live as long as the cluster; should they not, the time limit still holds.
     let gone = async {
-        // The sender lives as long as the cluster; should it not, the time limit still holds.
-        match stopped.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => std::future::pending().await,
+        if stopped.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
         }
     };
-    let result = tokio::select! {
-        walked = timeout_at(begun + limit, walk) => walked.ok(),
-        reason = gone => return Err(NotReady::Stopped(reason)),
-        () = remind => None,
-    };
-    match result {
-        Some(Ok(())) => Ok(begun.elapsed()),
-        Some(Err(error)) => Err(error),
-        None => {
-            let (waiting, last) = waiting.take();
-            Err(NotReady::Late {
-                seconds: limit.as_secs(),
-                waiting,
-                last,
-            })
+    let mut ends = judging.ends();
+    let judged = async {
+        if ends.wait_for(|ends| *ends).await.is_err() {
+            std::future::pending::<()>().await;
         }
+    };
+    tokio::select! {
+        // Ready is ready, whatever else is the case at the same moment.
+        biased;
+        walked = timeout_at(begun + limits.all, walk) => match walked {
+            Ok(Ok(())) => Ok(begun.elapsed()),
+            Ok(Err(late)) => Err(late),
+            Err(_) => Err(NotReady::Late),
+        },
+        () = gone => Err(NotReady::Stopped),
+        () = judged => Err(NotReady::Judged),
+        () = remind => Err(NotReady::Late),
     }
 }
 
@@ -110,36 +96,63 @@ const REMINDER: Duration = Duration::from_secs(30);
 /// However long it takes, it is not forgotten for longer than this.
 const LAZIEST_REMINDER: Duration = Duration::from_secs(240);
 
-/// What is waited for, and what was heard last.
-struct Waiting(Mutex<(&'static str, Option<String>)>);
+/// The same answer again is news after so long.
+const AGAIN: Duration = Duration::from_secs(5);
 
-impl Default for Waiting {
-    fn default() -> Self {
-        Self(Mutex::new(("its SSH port does not answer", None)))
-    }
+/// What is waited for, and what was heard last.
+struct Waiting {
+    notes: Notes,
+    heard: Mutex<Heard>,
+}
+
+struct Heard {
+    waiting: &'static str,
+    last: Option<String>,
+    told: Option<(Evidence, Instant)>,
 }
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, (&'static str, Option<String>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(notes: Notes) -> Self {
+        let heard = Heard {
+            waiting: "its SSH port does not answer",
+            last: None,
+            told: None,
+        };
+        Self {
+            notes,
+            heard: Mutex::new(heard),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next(&self, waiting: &'static str) {
-        *self.lock() = (waiting, None);
+        let mut heard = self.lock();
+        heard.waiting = waiting;
+        heard.last = None;
     }
 
-    fn heard(&self, last: String) {
-        self.lock().1 = Some(last);
-    }
-
-    fn take(&self) -> (&'static str, Option<String>) {
-        self.lock().clone()
+    /// `last` is for people; `what` goes to the judge, unless it has just been told the same.
+    fn heard(&self, last: String, what: Evidence) {
+        let mut heard = self.lock();
+        heard.last = Some(last).filter(|last| !last.is_empty());
+        let news = heard
+            .told
+            .as_ref()
+            .is_none_or(|(told, at)| *told != what || at.elapsed() >= AGAIN);
+        if news {
+            heard.told = Some((what.clone(), Instant::now()));
+            self.notes.seen(what);
+        }
     }
 
     fn tell(&self) -> String {
-        match self.take() {
-            (waiting, Some(last)) => format!("{waiting} ({last})"),
-            (waiting, None) => waiting.to_owned(),
+        let heard = self.lock();
+        match &heard.last {
+            Some(last) => format!("{} ({last})", heard.waiting),
+            None => heard.waiting.to_owned(),
         }
     }
 }
@@ -148,52 +161,61 @@ async fn walk(
     node: &PlannedNode,
     ssh: &Ssh,
     deadline: Instant,
+    command_limit: Duration,
     waiting: &Waiting,
-    progress: &Progress,
 ) -> Result<(), NotReady> {
-    let begun = Instant::now();
-    let told = |text: String| {
-        progress.node(
-            Level::Info,
-            node.name(),
-            format!("{text} ({:.1}s)", begun.elapsed().as_secs_f64()),
-        );
-    };
-    while let Err(error) = greet(node).await {
-        waiting.heard(error);
+    loop {
+        match greet(node).await {
+            Ok(text) => {
+                waiting.heard(String::new(), Evidence::Ssh(SshSeen::Banner { text }));
+                break;
+            }
+            Err((said, seen)) => waiting.heard(said, Evidence::Ssh(seen)),
+        }
         sleep(Duration::from_millis(100)).await;
     }
-    told("SSH port answers".to_owned());
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         match attempt(node, ssh, "exit 0", left).await {
-            Ok(()) => break,
-            Err(said)
-                if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
-                    || said.contains("Host key verification failed") =>
-            {
-                // cloud-init puts our host key in place while sshd may run with one of the image's already: for a
-                // while that is the ordinary course; only at the time limit is it the answer.
-                waiting.next("its SSH login is refused, since it shows another host key than it was given");
-                waiting.heard(last_line(&said));
+            Ok(Answer { status: Some(0), .. }) => break,
+            answer => {
+                let said = answer.unwrap_or_else(|error| Answer::of(error)).said();
+                if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") || said.contains("Host key verification failed") {
+                    // cloud-init puts our host key in place while sshd may run with one of the image's already: for a
+                    // while that is the ordinary course; only at the time limit is it the answer.
+                    waiting.next("its SSH login is refused, since it shows another host key than it was given");
+                }
+                waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
             }
-            Err(said) => waiting.heard(last_line(&said)),
         }
         sleep(pause).await;
         // A guest that is still booting under emulation has better things to do than key exchanges.
         pause = (pause * 3 / 2).min(Duration::from_secs(3));
     }
-    told("SSH login works".to_owned());
+    waiting.heard(String::new(), Evidence::Ssh(SshSeen::LoggedIn));
     if let Some(command) = &node.node.ready.command {
         waiting.next("its ready command does not succeed");
+        let deadline = deadline.min(Instant::now() + command_limit);
         let mut pause = Duration::from_millis(500);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match attempt(node, ssh, command, left).await {
-                Ok(()) => break,
-                Err(said) => waiting.heard(last_line(&said)),
+            let answer = attempt(node, ssh, command, left).await.unwrap_or_else(|error| Answer::of(error));
+            let late = Instant::now() + pause >= deadline;
+            let seen = ReadyCommand {
+                exit_status: answer.status,
+                timed_out: answer.status.is_none(),
+                will_retry: !late,
+                stdout: end_of(&answer.stdout),
+                stderr: end_of(&answer.stderr),
+            };
+            waiting.heard(last_line(&answer.said()), Evidence::ReadyCommand(seen));
+            if answer.status == Some(0) {
+                break;
+            }
+            if late {
+                return Err(NotReady::Late);
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(5));
@@ -203,42 +225,100 @@ async fn walk(
 }
 
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode) -> Result<(), String> {
+async fn greet(node: &PlannedNode) -> Result<String, (String, SshSeen)> {
     let address = (node.address(), 22);
     // An address that nobody has yet swallows packets: try again rather than wait for TCP's own repetitions.
     let connect = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address));
     let mut stream = match connect.await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("no answer at its address".to_owned()),
+        Ok(Err(error)) => {
+            let seen = match error.kind() {
+                ErrorKind::ConnectionRefused => SshSeen::Refused,
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => SshSeen::Unreachable,
+                ErrorKind::TimedOut => SshSeen::TimedOut,
+                _ => SshSeen::Failed {
+                    text: error.to_string(),
+                },
+            };
+            return Err((error.to_string(), seen));
+        }
+        Err(_) => return Err(("no answer at its address".to_owned(), SshSeen::TimedOut)),
     };
-    let mut greeting = [0; 4];
-    match tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut greeting)).await {
-        Ok(Ok(_)) if &greeting == b"SSH-" => Ok(()),
-        Ok(Ok(_)) => Err("port 22 answers, but not as an SSH server".to_owned()),
-        Ok(Err(_)) => Err("port 22 closes the connection without a greeting".to_owned()),
-        Err(_) => Err("port 22 accepts, but sends no greeting".to_owned()),
+    let mut greeting = [0; 255];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut greeting)).await;
+    match read {
+        Ok(Ok(count)) if greeting[..count].starts_with(b"SSH-") => {
+            Ok(last_line(&String::from_utf8_lossy(&greeting[..count])))
+        }
+        Ok(Ok(0)) | Ok(Err(_)) => {
+            let said = "port 22 closes the connection without a greeting".to_owned();
+            Err((said.clone(), SshSeen::Closed { text: said }))
+        }
+        Ok(Ok(_)) => {
+            let said = "port 22 answers, but not as an SSH server".to_owned();
+            Err((said.clone(), SshSeen::Failed { text: said }))
+        }
+        Err(_) => Err((
+            "port 22 accepts, but sends no greeting".to_owned(),
+            SshSeen::NoBanner,
+        )),
     }
 }
 
-async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) -> Result<(), String> {
-    let output = ssh
-        .run(node, command, limit)
-        .await
-        .map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(());
+/// How a command on a node ended.
+struct Answer {
+    /// `None` where it had no answer within the time limit.
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Answer {
+    /// ssh could not be run.
+    fn of(error: std::io::Error) -> Self {
+        Self {
+            status: None,
+            stdout: String::new(),
+            stderr: error.to_string(),
+        }
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if !said.trim().is_empty() {
-        return Err(said);
+
+    /// What is worth showing of it.
+    fn said(&self) -> String {
+        [&self.stderr, &self.stdout]
+            .into_iter()
+            .find(|text| !text.trim().is_empty())
+            .cloned()
+            .unwrap_or_else(|| self.status.map_or_else(String::new, |status| format!("exit status {status}")))
     }
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    Err(if out.trim().is_empty() {
-        output.status.to_string()
-    } else {
-        out
+}
+
+async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) -> std::io::Result<Answer> {
+    let output = ssh.run(node, command, limit).await?;
+    Ok(Answer {
+        status: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// What a login that failed tells, in the words of OpenSSH's client.
+fn refusal(text: String) -> SshSeen {
+    if text.contains("Permission denied") {
+        SshSeen::Denied { text }
+    } else if ["kex_exchange_identification", "Connection closed by", "Connection reset by"]
+        .iter()
+        .any(|words| text.contains(words))
+    {
+        SshSeen::Closed { text }
+    } else {
+        SshSeen::Failed { text }
+    }
+}
+
+/// The end of what a command printed: enough to see what was wrong.
+fn end_of(text: &str) -> String {
+    crate::boot::console::last_lines(text.as_bytes(), 20).join("\n")
 }
 
 fn last_line(text: &str) -> String {

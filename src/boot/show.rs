@@ -95,6 +95,37 @@ pub fn verdict(name: &str, verdict: &Verdict, colour: bool) -> String {
     text
 }
 
+/// A node's failure as an error tells it, without colour and without what to do: the verdict first.
+pub fn failure(name: &str, diagnosis: &Diagnosis) -> String {
+    let Some(verdict) = &diagnosis.verdict else {
+        return format!("node {name}: not ready");
+    };
+    let mut text = format!("node {name}: {}", verdict.sentence);
+    let certain = if verdict.sure { "" } else { ", not sure" };
+    let boot = if diagnosis.boots > 1 {
+        format!(", boot {}", diagnosis.boots)
+    } else {
+        String::new()
+    };
+    let _ = write!(text, "\nverdict: {} (phase: {}{boot}{certain})", verdict.code, verdict.phase);
+    for line in &verdict.evidence {
+        let _ = write!(text, "\n│ {}", cut(line, WIDTH));
+    }
+    let steps: Vec<String> = diagnosis
+        .timeline
+        .iter()
+        .filter(|step| step.boot == diagnosis.boots)
+        .map(|step| format!("{} {:.1} s", step.phase, step.seconds))
+        .collect();
+    if !steps.is_empty() {
+        let _ = write!(text, "\nphases: {}", steps.join(" → "));
+    }
+    for other in &verdict.others {
+        let _ = write!(text, "\nor: {}: {}", other.code, cut(&other.sentence, WIDTH));
+    }
+    text
+}
+
 fn phases(diagnosis: &Diagnosis, colour: bool) -> String {
     let mut text = String::new();
     let skip = diagnosis.timeline.len().saturating_sub(STEPS);

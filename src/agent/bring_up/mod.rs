@@ -13,7 +13,8 @@ use super::host::admission::{self, AdmissionError, Need};
 use super::host::limits::{self, LimitsError};
 use super::host::{self, HostError, leftovers};
 use super::order::Order;
-use super::wait::NotReady;
+use crate::boot::recording::Diagnosis;
+use crate::boot::show;
 use crate::fault::Fault;
 use crate::first_boot::FirstBootError;
 use crate::hypervisor::{Connection, Events, HypervisorError};
@@ -59,12 +60,12 @@ pub enum BringUpError {
     #[error("cannot listen on the container's address {0}")]
     Listen(std::net::Ipv4Addr, #[source] std::io::Error),
     /// A node did not get ready.
-    #[error("node {node}: {why}")]
+    #[error("{}", show::failure(node.as_str(), diagnosis))]
     NotReady {
         /// Which.
         node: Name,
-        /// Why.
-        why: NotReady,
+        /// Why, as its judge has it.
+        diagnosis: Box<Diagnosis>,
     },
     /// A file could not be copied from a node.
     #[error("collect.{name}: {path} cannot be copied from {node}: {said}")]
@@ -96,7 +97,7 @@ impl Fault for BringUpError {
             Self::FirstBoot(_, error) => error.help(),
             Self::Write(..) => Some("is the disk full, or mounted read-only?".to_owned()),
             Self::Listen(..) => Some("see whether the container's network is up".to_owned()),
-            Self::NotReady { why, .. } => Some(why.help().to_owned()),
+            Self::NotReady { diagnosis, .. } => diagnosis.verdict.as_ref().map(|verdict| verdict.advice.clone()),
             Self::Collect { .. } => {
                 Some("is the file there once the ready command has succeeded? Paths are absolute, read as ssh_user".to_owned())
             }
@@ -165,6 +166,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     ));
     standing.libvirt_is_up(daemons, connection, events);
     nodes::bring_up(standing, accelerator, cpus, &images).await?;
+    standing.all_are_up();
     collect::collect(standing).await?;
     let _ = held.found.expires_at.set(super::view::now() + order.lifetime);
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());

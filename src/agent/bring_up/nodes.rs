@@ -12,25 +12,33 @@ use super::{BringUpError, Standing, blocking};
 use crate::agent::api::types::NodeState;
 use crate::agent::host::admission::bring_up_width;
 use crate::agent::host::namespaces::{QEMU_OOM_SCORE, set_oom_score};
-use crate::agent::wait::until_ready;
+use crate::agent::judging::Judging;
+use crate::agent::wait::{Limits, NotReady, until_ready};
+use crate::agent::watch::Subject;
 use crate::boot::console::last_lines;
+use crate::boot::evidence::{Evidence, Outcome};
+use crate::boot::phase::Phase;
 use crate::first_boot::{self, Seed};
 use crate::hypervisor::{Connection, Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, ObjectName, Text};
 use crate::image::{self, Prepared};
 use crate::progress::Level;
-use crate::topology::model::{Accelerator, ImageSource, Timeout};
+use crate::topology::model::{Accelerator, FirstBoot, ImageSource, Timeout};
 use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
-/// From power on to ready, where the user has not said: a distribution's cloud image needs well under a minute on KVM.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// From power on to ready, where the user has not said. A distribution's cloud image needs well under a minute on KVM; a node
+/// that does not get on is given up long before by its judge, one that gets on slowly is not cut short.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// For the ready command alone, which no judge knows: from the login on, where the user has not said.
+const COMMAND_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// How much longer everything may take under translation; boots were seen to take 5 to 20 times as long on a busy host,
 /// of limits that are generous to begin with.
 const TCG_FACTOR: u32 = 4;
 
 /// How much of a console is quoted when its node fails.
-const QUOTED_LINES: usize = 20;
+const QUOTED_LINES: usize = 12;
 
 /// Brings all nodes up. The first that fails ends it: a cluster of which one node is missing is no cluster.
 pub async fn bring_up(
@@ -71,17 +79,7 @@ pub async fn bring_up(
     while let Some(result) = walks.next().await {
         if let Err(error) = result {
             if let BringUpError::NotReady { node, .. } = &error {
-                held.set_node(node, NodeState::Failed, None);
-                let console = tokio::fs::read(held.console(node)).await.unwrap_or_default();
-                let lines = last_lines(&console, QUOTED_LINES);
-                let title = match lines.len() {
-                    0 => "its serial console says nothing: does the image print to ttyS0?".to_owned(),
-                    count => format!("the last {count} lines of its serial console:"),
-                };
-                standing.progress.node(Level::Bad, node, title);
-                for line in lines {
-                    standing.progress.node(Level::Quote, node, line);
-                }
+                quote_console(standing, node).await;
             }
             return Err(error);
         }
@@ -108,24 +106,96 @@ async fn one(
     standing
         .progress
         .node(Level::Info, name, format!("powered on, {}", planned.address()));
-    let limit = match planned.node.ready.timeout {
-        Timeout::Given(limit) => limit,
-        Timeout::Default if accelerator == Accelerator::Tcg => DEFAULT_LIMIT * TCG_FACTOR,
-        Timeout::Default => DEFAULT_LIMIT,
+    let subject = Subject::new(held, planned, accelerator);
+    let judging = Judging::begin(standing.rounds()?, subject, name.clone(), standing.progress.clone());
+    held.follow(name, &judging);
+    let factor = match accelerator {
+        Accelerator::Tcg => TCG_FACTOR,
+        Accelerator::Kvm => 1,
     };
-    let took = until_ready(planned, &standing.ssh, limit, stopped, &standing.progress)
-        .await
-        .map_err(|why| BringUpError::NotReady {
-            node: name.clone(),
-            why,
-        })?;
-    held.set_node(name, NodeState::Ready, Some(took.as_secs_f64()));
-    standing.progress.node(
-        Level::Good,
-        name,
-        format!("ready after {:.1} s", took.as_secs_f64()),
-    );
-    Ok(())
+    let limits = match planned.node.ready.timeout {
+        Timeout::Given(limit) => Limits {
+            all: limit,
+            command: limit,
+        },
+        Timeout::Default => Limits {
+            all: DEFAULT_LIMIT * factor,
+            command: COMMAND_LIMIT * factor,
+        },
+    };
+    let walked = until_ready(planned, &standing.ssh, limits, stopped, &judging, &standing.progress).await;
+    match walked {
+        Ok(took) => {
+            let diagnosis = judging.end(Outcome::Ready).await;
+            held.set_node(name, NodeState::Ready, Some(took.as_secs_f64()));
+            let slowest = diagnosis
+                .slowest
+                .map(|step| format!(", slowest: {}, {:.1} s", step.phase, step.seconds))
+                .unwrap_or_default();
+            let text = format!("ready after {:.1} s{slowest}", took.as_secs_f64());
+            standing.progress.node(Level::Good, name, text);
+            Ok(())
+        }
+        Err(why) => {
+            held.set_node(name, NodeState::Failed, None);
+            last_look(standing, planned, why).await;
+            let outcome = match why {
+                NotReady::Late => Outcome::TimedOut,
+                NotReady::Stopped | NotReady::Judged => Outcome::Failed,
+            };
+            Err(BringUpError::NotReady {
+                node: name.clone(),
+                diagnosis: Box::new(judging.end(outcome).await),
+            })
+        }
+    }
+}
+
+/// What can be asked of a node once more before it is given up: its screen, and cloud-init where a login works.
+async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
+    let held = &standing.held;
+    if why == NotReady::Stopped {
+        return;
+    }
+    let domain = ObjectName::new(&held.order.plan.cluster, planned.name());
+    let screenshot = async {
+        let connection = standing.connection().ok()?;
+        let taken = connection.run(move |connection| connection.screenshot(domain.as_str()));
+        // A QEMU that hangs is not waited for.
+        let png = tokio::time::timeout(LAST_LOOK, taken).await.ok()?.ok()?;
+        held.keep_screenshot(planned.name(), png);
+        Some(())
+    };
+    let logged_in = held
+        .diagnosis(planned.name())
+        .is_some_and(|diagnosis| diagnosis.phase >= Phase::ReadyCommand);
+    let cloud_init = async {
+        if !logged_in || matches!(planned.node.first_boot, FirstBoot::Ignition { .. }) {
+            return None;
+        }
+        let command = "cloud-init status --format json";
+        let output = standing.ssh.run(planned, command, LAST_LOOK).await.ok()?;
+        let status = serde_json::from_slice(&output.stdout).ok()?;
+        held.seen(planned.name(), Evidence::CloudInit { status });
+        Some(())
+    };
+    tokio::join!(screenshot, cloud_init);
+}
+
+/// How long a last look may take.
+const LAST_LOOK: Duration = Duration::from_secs(15);
+
+async fn quote_console(standing: &Standing, node: &Name) {
+    let console = tokio::fs::read(standing.held.console(node)).await.unwrap_or_default();
+    let lines = last_lines(&console, QUOTED_LINES);
+    let title = match lines.len() {
+        0 => "its serial console says nothing".to_owned(),
+        count => format!("the last {count} lines of its serial console:"),
+    };
+    standing.progress.node(Level::Bad, node, title);
+    for line in lines {
+        standing.progress.node(Level::Quote, node, line);
+    }
 }
 
 /// Where memory runs out, a machine is to be killed rather than the agent: one lost node is told, a lost agent is not.

@@ -20,6 +20,7 @@ use crate::agent::service::Service;
 use crate::agent::ssh::Ssh;
 use crate::agent::state::Run;
 use crate::agent::view::Held;
+use crate::agent::watch::{Rounds, life};
 use crate::concourse::Token;
 use crate::first_boot::keys::{ClusterKeys, HostKey, KeyError};
 use crate::hypervisor::{CloseReason, Connection, DomainEvent, EventKind, Events, ObjectName, StopReason};
@@ -49,6 +50,7 @@ pub struct Standing {
     daemons: Option<Daemons>,
     connection: Option<Connection>,
     watcher: Option<tokio::task::JoinHandle<()>>,
+    rounds: Option<Arc<Rounds>>,
     servers: Vec<Server>,
     forwards: Option<Forwards>,
     proxy: Option<Proxy>,
@@ -109,6 +111,7 @@ impl Standing {
             daemons: None,
             connection: None,
             watcher: None,
+            rounds: None,
             servers: Vec::new(),
             forwards: None,
             proxy: None,
@@ -163,6 +166,8 @@ impl Standing {
         self.watcher = Some(tokio::spawn(watcher));
         self.daemons = Some(daemons);
         self.service.set_connection(Some(connection.clone()));
+        let disks = self.held.order.directory.join("disks");
+        self.rounds = Some(Rounds::start(connection.clone(), &self.held.order.plan, disks));
         self.connection = Some(connection);
     }
 
@@ -171,6 +176,16 @@ impl Standing {
         self.connection
             .clone()
             .ok_or(BringUpError::Broken("the connection to libvirt"))
+    }
+
+    /// What goes round all nodes while they boot.
+    pub fn rounds(&self) -> Result<&Arc<Rounds>, BringUpError> {
+        self.rounds.as_ref().ok_or(BringUpError::Broken("the watch over the nodes"))
+    }
+
+    /// Nothing boots any more: what looks at all nodes while they do, ends.
+    pub fn all_are_up(&mut self) {
+        self.rounds = None;
     }
 
     /// Tells when a node's machine stops, and why.
@@ -220,6 +235,7 @@ impl Standing {
         self.forwards = None;
         self.proxy = None;
         self.service.set_connection(None);
+        self.rounds = None;
         self.connection = None;
     }
 
@@ -246,6 +262,9 @@ async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, p
         else {
             continue;
         };
+        if let Some(seen) = life(&kind) {
+            held.seen(node, seen);
+        }
         let why = match kind {
             EventKind::Stopped(reason) => match reason {
                 StopReason::Shutdown => "the guest switched itself off".to_owned(),
@@ -253,6 +272,8 @@ async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, p
                 StopReason::Destroyed => "somebody destroyed it".to_owned(),
                 StopReason::Failed | StopReason::Saved | StopReason::Other => "libvirt stopped it".to_owned(),
             },
+            // Its judge waits for what the console says of it.
+            EventKind::Panicked if held.node_state(node) == NodeState::Booting => continue,
             EventKind::Panicked => "the guest's kernel panicked".to_owned(),
             EventKind::DiskFailed { path, reason } => {
                 let text = match reason.as_str() {
@@ -262,6 +283,8 @@ async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, p
                 progress.node(Level::Warn, node, text);
                 continue;
             }
+            // Of a node that boots, its judge tells it.
+            EventKind::Rebooted if held.node_state(node) == NodeState::Booting => continue,
             EventKind::Rebooted => {
                 progress.node(Level::Info, node, "reboots");
                 continue;
@@ -272,7 +295,9 @@ async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, p
             | EventKind::ShuttingDown
             | EventKind::GuestAgent { .. } => continue,
         };
-        held.set_node(node, NodeState::Off, None);
+        if held.node_state(node) != NodeState::Failed {
+            held.set_node(node, NodeState::Off, None);
+        }
         progress.node(Level::Warn, node, format!("stopped: {why}"));
         stop.send_replace(Some(why));
     }
