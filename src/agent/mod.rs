@@ -20,3 +20,4 @@ pub mod state;
 pub mod takedown;
 pub mod view;
 pub mod wait;
+pub mod wire;

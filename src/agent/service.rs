@@ -60,4 +60,8 @@ impl server::Service for Service {
             .any(|planned| planned.name() == node);
         known.then(|| self.held.console(node))
     }
+
+    fn ended(&self) -> watch::Receiver<bool> {
+        self.gone.subscribe()
+    }
 }

@@ -3,23 +3,28 @@
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, Query, Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
+use super::console::Console;
 use super::identity::Identity;
-use super::tls::TlsListener;
+pub use super::refusal::{RefusalBody, RefusalText};
+use super::refusal::Refusal;
+use super::tls;
 use super::types::Cluster;
+use super::visit::{Guard, Reception};
+use crate::agent::wire::prepare;
 use crate::concourse::Token;
 use crate::topology::name::Name;
 
@@ -31,47 +36,79 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn destroy(&self) -> impl Future<Output = ()> + Send;
     /// Where a node's console is written; `None` of a node that there is not.
     fn console(&self, node: &Name) -> Option<PathBuf>;
+    /// Turns true when nothing of the cluster runs any more, and no console says anything more.
+    fn ended(&self) -> watch::Receiver<bool>;
 }
 
-/// A running server; ends when dropped.
+/// A running server; it and all connections to it end when dropped.
 #[derive(Debug)]
-pub struct Server(tokio::task::JoinHandle<()>);
+pub struct Server {
+    task: JoinHandle<()>,
+    ending: watch::Sender<bool>,
+}
+
+impl Server {
+    fn start<F>(serve: impl FnOnce(watch::Receiver<bool>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (ending, ended) = watch::channel(false);
+        Self {
+            task: tokio::spawn(serve(ended)),
+            ending,
+        }
+    }
+
+    /// Takes no more requests; returns when those that were taken are answered, or `limit` is over.
+    pub async fn finish(mut self, limit: Duration) {
+        self.ending.send_replace(true);
+        let _ = tokio::time::timeout(limit, &mut self.task).await;
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
+
+/// How long to wait after a connection could not be accepted: as a rule there is no file descriptor left for it, and
+/// those who have some need time to let go.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// Serves over TLS to whoever shows the token.
 ///
 /// # Errors
-/// As [`TlsListener::new`].
+/// When the identity's key and certificate do not fit each other.
 pub fn serve_tls(
     listener: TcpListener,
     identity: Identity,
     token: Token,
     service: impl Service,
 ) -> std::io::Result<Server> {
-    let listener = TlsListener::new(listener, identity)?;
-    let token = Arc::new(token);
-    let guard = from_fn(move |request: Request, next: Next| {
-        let token = token.clone();
-        async move {
-            let given = request
-                .headers()
-                .get(header::AUTHORIZATION)
-                .map(|value| value.as_bytes());
-            match given.and_then(|given| given.strip_prefix(b"Bearer ")) {
-                Some(given) if token.matches(given) => next.run(request).await,
-                _ => Refusal::TOKEN.into_response(),
+    let guard = Guard::new(tls::acceptor(identity)?, token);
+    let routes = routes(service);
+    Ok(Server::start(|mut ending| async move {
+        let reception = Reception::new(routes, ending.clone());
+        let mut visits = JoinSet::new();
+        loop {
+            while visits.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ending.wait_for(|ending| *ending) => break,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            if let Some(pass) = guard.enter(peer.ip()) {
+                prepare(&stream);
+                visits.spawn(reception.clone().receive_stranger(stream, pass, guard.clone()));
             }
         }
-    });
-    let routes = routes(service).layer(guard);
-    Ok(Server(tokio::spawn(async move {
-        let _ = axum::serve(listener, routes).await;
-    })))
+        drop(listener);
+        while visits.join_next().await.is_some() {}
+    }))
 }
 
 /// Serves on a Unix socket to whoever may open it: root of this container. A socket that is there is replaced.
@@ -86,9 +123,25 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let routes = routes(service);
-    Ok(Server(tokio::spawn(async move {
-        let _ = axum::serve(listener, routes).await;
-    })))
+    Ok(Server::start(|mut ending| async move {
+        let reception = Reception::new(routes, ending.clone());
+        let mut visits = JoinSet::new();
+        loop {
+            while visits.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ending.wait_for(|ending| *ending) => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    visits.spawn(reception.clone().receive_own(stream));
+                }
+                Err(_) => tokio::time::sleep(BREATH).await,
+            }
+        }
+        drop(listener);
+        while visits.join_next().await.is_some() {}
+    }))
 }
 
 fn routes<S: Service>(service: S) -> Router {
@@ -120,129 +173,24 @@ struct ConsoleQuery {
     tail: Option<usize>,
 }
 
-/// How often a followed console is looked at.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
-
 async fn console<S: Service>(
     State(service): State<S>,
-    UrlPath(name): UrlPath<String>,
-    Query(query): Query<ConsoleQuery>,
-) -> Response {
-    let path = name.parse().ok().and_then(|name: Name| service.console(&name));
-    let Some(path) = path else {
-        return Refusal::NODE.into_response();
-    };
-    let file = match tokio::fs::File::open(&path).await {
-        Ok(file) => file,
+    name: Result<UrlPath<String>, axum::extract::rejection::PathRejection>,
+    query: Result<Query<ConsoleQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let name: Name = name
+        .map_err(|_| Refusal::NODE)?
+        .parse()
+        .map_err(|_| Refusal::NODE)?;
+    let path = service.console(&name).ok_or(Refusal::NODE)?;
+    let Query(query) = query.map_err(|_| Refusal::QUERY)?;
+    let follow = query.follow.then(|| service.ended());
+    let console = Console::open(path, query.tail, follow)
+        .await
+        .map_err(|_| Refusal::CONSOLE)?;
+    if console.is_absent() {
         // The node has not been powered on yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return StatusCode::NO_CONTENT.into_response();
-        }
-        Err(_) => return Refusal::CONSOLE.into_response(),
-    };
-    match from_tail(file, query.tail).await {
-        Ok(file) => Body::from_stream(chunks(file, query.follow)).into_response(),
-        Err(_) => Refusal::CONSOLE.into_response(),
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
-}
-
-/// Sets the file to the start of its last `lines` lines, reading it backwards.
-async fn from_tail(mut file: tokio::fs::File, lines: Option<usize>) -> std::io::Result<tokio::fs::File> {
-    const BLOCK: u64 = 8 << 10;
-    let Some(lines) = lines else { return Ok(file) };
-    let mut end = file.metadata().await?.len();
-    let mut seen = 0;
-    // The line end that closes the last line starts no other.
-    let mut last = true;
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK);
-        let mut block = vec![0; (end - start) as usize];
-        file.seek(std::io::SeekFrom::Start(start)).await?;
-        file.read_exact(&mut block).await?;
-        for (at, byte) in block.iter().enumerate().rev() {
-            if *byte == b'\n' && !std::mem::take(&mut last) {
-                seen += 1;
-                if seen == lines {
-                    file.seek(std::io::SeekFrom::Start(start + at as u64 + 1)).await?;
-                    return Ok(file);
-                }
-            }
-            last = false;
-        }
-        end = start;
-    }
-    file.seek(std::io::SeekFrom::Start(0)).await?;
-    Ok(file)
-}
-
-fn chunks(
-    file: tokio::fs::File,
-    follow: bool,
-) -> impl futures_util::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
-    futures_util::stream::try_unfold(file, move |mut file| async move {
-        let mut chunk = vec![0; 16 << 10];
-        loop {
-            let count = file.read(&mut chunk).await?;
-            if count > 0 {
-                chunk.truncate(count);
-                return Ok(Some((chunk, file)));
-            }
-            if !follow {
-                return Ok(None);
-            }
-            tokio::time::sleep(FOLLOW_PAUSE).await;
-        }
-    })
-}
-
-/// A refusal, as JSON: `{"error":{"code":…,"message":…}}`.
-#[derive(Clone, Copy, Debug)]
-struct Refusal(StatusCode, &'static str, &'static str);
-
-impl Refusal {
-    const TOKEN: Self = Self(StatusCode::UNAUTHORIZED, "token", "the token is missing or wrong");
-    const PATH: Self = Self(StatusCode::NOT_FOUND, "path", "there is nothing at this path");
-    const METHOD: Self = Self(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        "this cannot be done with it",
-    );
-    const NODE: Self = Self(StatusCode::NOT_FOUND, "node", "there is no such node");
-    const CONSOLE: Self = Self(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "console",
-        "the console cannot be read",
-    );
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self(status, code, message) = self;
-        (
-            status,
-            Json(RefusalBody {
-                error: RefusalText {
-                    code: code.into(),
-                    message: message.into(),
-                },
-            }),
-        )
-            .into_response()
-    }
-}
-
-/// The body of a refusal.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RefusalBody {
-    /// What was refused, and why.
-    pub error: RefusalText,
-}
-
-/// What was refused, and why.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RefusalText {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
+    Ok(Body::from_stream(console.stream()).into_response())
 }
