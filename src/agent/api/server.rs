@@ -23,6 +23,7 @@ pub use super::refusal::{RefusalBody, RefusalText};
 use super::refusal::Refusal;
 use super::tls;
 use super::types::Cluster;
+pub use super::visit::Limits;
 use super::visit::{Guard, Reception};
 use crate::agent::wire::prepare;
 use crate::concourse::Token;
@@ -86,10 +87,24 @@ pub fn serve_tls(
     token: Token,
     service: impl Service,
 ) -> std::io::Result<Server> {
-    let guard = Guard::new(tls::acceptor(identity)?, token);
+    serve_tls_within(Limits::default(), listener, identity, token, service)
+}
+
+/// As [`serve_tls`], with other limits.
+///
+/// # Errors
+/// As [`serve_tls`].
+pub fn serve_tls_within(
+    limits: Limits,
+    listener: TcpListener,
+    identity: Identity,
+    token: Token,
+    service: impl Service,
+) -> std::io::Result<Server> {
+    let guard = Guard::new(tls::acceptor(identity)?, token, limits);
     let routes = routes(service);
     Ok(Server::start(|mut ending| async move {
-        let reception = Reception::new(routes, ending.clone());
+        let reception = Reception::new(routes, limits, ending.clone());
         let mut visits = JoinSet::new();
         loop {
             while visits.try_join_next().is_some() {}
@@ -124,7 +139,7 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let routes = routes(service);
     Ok(Server::start(|mut ending| async move {
-        let reception = Reception::new(routes, ending.clone());
+        let reception = Reception::new(routes, Limits::default(), ending.clone());
         let mut visits = JoinSet::new();
         loop {
             while visits.try_join_next().is_some() {}

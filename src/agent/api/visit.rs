@@ -26,18 +26,30 @@ use super::refusal::Refusal;
 use crate::agent::wire::door::{Door, Pass, Yields};
 use crate::concourse::Token;
 
-/// How long a stranger may take until it has shown the token; a client on the same worker needs milliseconds. Also how
-/// long a known client may be silent between two requests.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How much the agent takes from whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a stranger may take until it has shown the token; a client on the same worker needs milliseconds. Also
+    /// how long a known client may be silent between two requests.
+    pub patience: Duration,
+    /// How long a wrong token is let wait, so that guessing is slow.
+    pub damping: Duration,
+    /// Strangers at once.
+    pub strangers: usize,
+    /// Connections at once of those who have shown the token.
+    pub known: usize,
+}
 
-/// Strangers at once.
-const STRANGERS: usize = 128;
-
-/// Connections at once of those who have shown the token.
-const KNOWN: usize = 256;
-
-/// How long a wrong token is let wait, so that guessing is slow.
-const DAMPING: Duration = Duration::from_secs(1);
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(10),
+            damping: Duration::from_secs(1),
+            strangers: 128,
+            known: 256,
+        }
+    }
+}
 
 /// Of a request's head, all of it. Tokens have 512 characters at most.
 const HEAD: usize = 16 << 10;
@@ -52,6 +64,7 @@ const SERVER: HeaderValue = HeaderValue::from_static(concat!("libvirt-resource/"
 #[derive(Clone, Debug)]
 pub(super) struct Reception {
     routes: Router,
+    limits: Limits,
     known: Arc<Semaphore>,
     ending: watch::Receiver<bool>,
 }
@@ -73,11 +86,11 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(acceptor: TlsAcceptor, token: Token) -> Self {
+    pub(super) fn new(acceptor: TlsAcceptor, token: Token, limits: Limits) -> Self {
         Self {
             acceptor,
             token: Arc::new(token),
-            strangers: Door::new(STRANGERS, Yields::Oldest),
+            strangers: Door::new(limits.strangers, Yields::Oldest),
         }
     }
 
@@ -88,10 +101,11 @@ impl Guard {
 }
 
 impl Reception {
-    pub(super) fn new(routes: Router, ending: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(routes: Router, limits: Limits, ending: watch::Receiver<bool>) -> Self {
         Self {
             routes,
-            known: Arc::new(Semaphore::new(KNOWN)),
+            limits,
+            known: Arc::new(Semaphore::new(limits.known)),
             ending,
         }
     }
@@ -106,12 +120,12 @@ impl Reception {
         };
         let mut ending = self.ending.clone();
         // The place is the stranger's for as long as it is one.
-        let (who, strange) = (caller.clone(), caller.clone());
+        let (who, patience) = (caller.clone(), self.limits.patience);
         let stranger = async move {
             tokio::select! {
                 () = who.recognised.notified() => {}
                 () = pass.turned_out() => {}
-                () = tokio::time::sleep(PATIENCE) => {}
+                () = tokio::time::sleep(patience) => {}
                 _ = ending.wait_for(|ending| *ending) => {}
             }
         };
@@ -120,7 +134,7 @@ impl Reception {
             () = &mut visit => return,
             () = stranger => {}
         }
-        if strange.place.initialized() {
+        if caller.place.initialized() {
             visit.await;
         }
     }
@@ -155,7 +169,7 @@ impl Reception {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
+            .header_read_timeout(self.limits.patience)
             .max_buf_size(HEAD)
             .max_headers(HEADERS)
             .serve_connection(TokioIo::new(stream), answer);
@@ -180,7 +194,7 @@ impl Reception {
             None => return Err(Refusal::TOKEN),
             Some(given) if token.matches(given) => {}
             Some(_) => {
-                tokio::time::sleep(DAMPING).await;
+                tokio::time::sleep(self.limits.damping).await;
                 return Err(Refusal::TOKEN);
             }
         }
