@@ -94,7 +94,11 @@ async fn nobody_reads_so_nothing_more_is_taken() {
             }
         }
     };
-    assert!(tokio::time::timeout(Duration::from_millis(800), full).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(800), full)
+            .await
+            .is_err()
+    );
     assert!(sent < 64 << 20, "{sent} bytes were taken that nobody read");
     drop(client);
     // And none of them is lost.

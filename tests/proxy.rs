@@ -195,19 +195,22 @@ async fn strangers_are_told_nothing() {
         client.write_all(greeting).await.unwrap();
         assert_eq!(rest(client).await, [5, 0xff]);
     }
-    // Wrong in one, the other, both; nearly right; empty.
-    for (username, password) in [
+    // Wrong in one, the other, both; nearly right; empty. Side by side, since each waits for its answer.
+    let wrong = [
         ("nodes", "wrong-horse-battery-"),
         ("root", PASSWORD),
         ("root", "wrong"),
         ("", ""),
         ("nodes", &PASSWORD[1..]),
-    ] {
+    ];
+    let bed = &bed;
+    futures_util::future::join_all(wrong.map(|(username, password)| async move {
         let mut client = bed.connect().await;
         client.write_all(&[5, 1, 2]).await.unwrap();
         client.write_all(&credentials(username, password)).await.unwrap();
         assert_eq!(rest(client).await, [5, 2, 1, 1], "{username}");
-    }
+    }))
+    .await;
     // No SOCKS5 at all.
     for garbage in [
         &b"GET http://worker-1/ HTTP/1.1\r\n\r\n"[..],

@@ -47,7 +47,10 @@ async fn the_end_may_be_asked_for_again_and_again() {
     for _ in 0..3 {
         bed.client().destroy().await.unwrap();
     }
-    assert!(matches!(bed.client().fetch().await, Err(ClientError::Expired { .. })));
+    assert!(matches!(
+        bed.client().fetch().await,
+        Err(ClientError::Expired { .. })
+    ));
 }
 
 #[tokio::test]
@@ -66,9 +69,9 @@ async fn who_goes_away_has_asked_all_the_same() {
 #[tokio::test]
 async fn nobody_who_does_not_read_keeps_the_agent() {
     let bed = Bed::new().await;
-    let mut strangers = vec![bed.handshake().await];
-    strangers[0].write_all(b"GET /v1/clu").await.unwrap();
-    strangers[0].flush().await.unwrap();
+    let mut stranger = bed.handshake().await;
+    stranger.write_all(b"GET /v1/clu").await.unwrap();
+    stranger.flush().await.unwrap();
     let idle = bed.client();
     idle.cluster().await.unwrap();
     // No limit of time is reached: this ends by itself.
@@ -132,7 +135,9 @@ async fn a_console_that_is_not_there_is_empty() {
     assert_eq!(consoles[&name("worker-2")], b"a\nb\nc\n");
     let mut out = Vec::new();
     let tail = bed.client();
-    tail.console(&name("worker-2"), false, Some(2), &mut out).await.unwrap();
+    tail.console(&name("worker-2"), false, Some(2), &mut out)
+        .await
+        .unwrap();
     assert_eq!(out, b"b\nc\n");
 }
 
@@ -161,7 +166,10 @@ async fn a_slow_reader_costs_no_memory() {
         }
         at = now;
     }
-    assert!(at < 64 << 20, "the agent has read {at} bytes for somebody who reads none");
+    assert!(
+        at < 64 << 20,
+        "the agent has read {at} bytes for somebody who reads none"
+    );
     // Others are served meanwhile, and the end is not held up for longer than its limit.
     bed.client().cluster().await.unwrap();
     bed.end(ClusterState::Destroyed);

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::loopback::{HERE, name, plan};
+use crate::loopback::{HERE, WORKER_1, name, plan};
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -56,6 +56,7 @@ pub struct Bed {
 
 pub fn held(directory: &std::path::Path) -> Held {
     let plan = plan(10, &[22]);
+    assert_eq!(plan.nodes[0].address(), WORKER_1);
     let order = Order {
         collect: BTreeMap::new(),
         lifetime: 7200,
@@ -107,7 +108,10 @@ impl Bed {
         held.found.expires_at.set(1_800_000_000).unwrap();
         held.found
             .forwards
-            .set(BTreeMap::from([(name("worker-1"), BTreeMap::from([(22, 40_022)]))]))
+            .set(BTreeMap::from([(
+                name("worker-1"),
+                BTreeMap::from([(22, 40_022)]),
+            )]))
             .unwrap();
         held.set_node(&name("worker-1"), NodeState::Ready, Some(6.5));
         held.collect(

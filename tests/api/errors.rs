@@ -208,8 +208,14 @@ async fn it_is_of_another_release() {
 #[tokio::test]
 async fn it_is_something_else() {
     for (says, expected) in [
-        (&b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"[..], "expected value at line 1 column 1"),
-        (b"HTTP/1.1 302 Found\r\nlocation: http://x/\r\ncontent-length: 0\r\n\r\n", "HTTP status 302 Found"),
+        (
+            &b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"[..],
+            "expected value at line 1 column 1",
+        ),
+        (
+            b"HTTP/1.1 302 Found\r\nlocation: http://x/\r\ncontent-length: 0\r\n\r\n",
+            "HTTP status 302 Found",
+        ),
         (b"SSH-2.0-OpenSSH_10.0\r\n", "invalid HTTP version parsed"),
     ] {
         let (endpoint, fingerprint) = agent_that_says(says).await;
@@ -228,13 +234,19 @@ async fn the_socket_of_the_container() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("agent.sock");
     let client = Client::unix(&path).unwrap();
-    assert!(matches!(failure(client.clone()).await, ClientError::Refused { .. }));
+    assert!(matches!(
+        failure(client.clone()).await,
+        ClientError::Refused { .. }
+    ));
     let listener = UnixListener::bind(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     if tokio::net::UnixStream::connect(&path).await.is_ok() {
         println!("left out: root may open every socket");
     } else {
-        assert!(matches!(failure(client.clone()).await, ClientError::Denied { .. }));
+        assert!(matches!(
+            failure(client.clone()).await,
+            ClientError::Denied { .. }
+        ));
     }
     drop(listener);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

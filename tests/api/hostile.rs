@@ -67,11 +67,16 @@ async fn whatever_a_stranger_asks_the_answer_is_the_same() {
     answers.dedup();
     assert_eq!(
         answers,
-        ["HTTP/1.1 401 Unauthorized\ncontent-type: application/json\nwww-authenticate: Bearer\nconnection: close\ncontent-length: 68\n\n{\"error\":{\"code\":\"token\",\"message\":\"the token is missing or wrong\"}}"]
+        [
+            "HTTP/1.1 401 Unauthorized\ncontent-type: application/json\nwww-authenticate: Bearer\nconnection: close\ncontent-length: 68\n\n{\"error\":{\"code\":\"token\",\"message\":\"the token is missing or wrong\"}}"
+        ]
     );
     // HEAD has no body; the rest of it is alike.
     let head = bed.say(b"HEAD /v1/cluster HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(head.starts_with("HTTP/1.1 401 ") && !head.contains("worker"), "{head}");
+    assert!(
+        head.starts_with("HTTP/1.1 401 ") && !head.contains("worker"),
+        "{head}"
+    );
 }
 
 #[tokio::test]
@@ -88,10 +93,18 @@ async fn who_has_the_token_is_told_what_is_wrong() {
         ("GET /v1/cluster/", 404, "path"),
         ("POST /v1/cluster", 405, "method"),
     ] {
-        let head = format!("{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: bearer {TOKEN}\r\n\r\n");
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: bearer {TOKEN}\r\n\r\n"
+        );
         let said = bed.say(head.as_bytes()).await;
-        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {said}");
-        assert!(said.contains(&format!("{{\"code\":\"{code}\",")), "{request}: {said}");
+        assert!(
+            said.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {said}"
+        );
+        assert!(
+            said.contains(&format!("{{\"code\":\"{code}\",")),
+            "{request}: {said}"
+        );
     }
 }
 
@@ -108,10 +121,22 @@ async fn what_is_no_request_is_no_panic() {
         (format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n").as_bytes(), "431"),
         (format!("GET / HTTP/1.1\r\n{many}\r\n").as_bytes(), "431"),
         // A body that would never end is not waited for.
-        (b"POST /v1/cluster HTTP/1.1\r\nhost: x\r\ncontent-length: 1099511627776\r\n\r\nx", "401"),
-        (b"POST /v1/cluster HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello", "401"),
-        (b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n", "401"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello", "400"),
+        (
+            b"POST /v1/cluster HTTP/1.1\r\nhost: x\r\ncontent-length: 1099511627776\r\n\r\nx",
+            "401",
+        ),
+        (
+            b"POST /v1/cluster HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello",
+            "401",
+        ),
+        (
+            b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n",
+            "401",
+        ),
+        (
+            b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+            "400",
+        ),
     ] {
         let mut stream = bed.handshake().await;
         // The agent may have hung up before it has it all.
@@ -120,7 +145,12 @@ async fn what_is_no_request_is_no_panic() {
         let said = rest(&mut stream).await;
         assert_eq!(said.split(' ').nth(1).unwrap_or(""), status, "{said}");
     }
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n", b"\x16\x03\x01\xff\xff\x01", &[0; 64]] {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"SSH-2.0-x\r\n",
+        b"\x16\x03\x01\xff\xff\x01",
+        &[0; 64],
+    ] {
         let mut stream = TcpStream::connect(bed.endpoint).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -135,9 +165,8 @@ async fn a_thousand_silent_connections_shut_nobody_out() {
     std::fs::write(bed.console("worker-1"), "the console\n").unwrap();
     let (mut reader, mut writer) = tokio::io::duplex(1024);
     let client = bed.client();
-    let follower = tokio::spawn(async move {
-        client.console(&name("worker-1"), true, None, &mut writer).await
-    });
+    let follower =
+        tokio::spawn(async move { client.console(&name("worker-1"), true, None, &mut writer).await });
     let mut line = [0; 12];
     reader.read_exact(&mut line).await.unwrap();
     let mut tcp = Vec::new();
@@ -163,7 +192,10 @@ async fn a_thousand_silent_connections_shut_nobody_out() {
     rest(&mut tcp[0]).await;
     rest(&mut tls[0]).await;
     // One that has shown the token is none of them.
-    let mut file = std::fs::File::options().append(true).open(bed.console("worker-1")).unwrap();
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(bed.console("worker-1"))
+        .unwrap();
     std::io::Write::write_all(&mut file, b"and more\n").unwrap();
     let mut line = [0; 9];
     reader.read_exact(&mut line).await.unwrap();
@@ -196,7 +228,9 @@ async fn a_strangers_time_is_limited_however_busy_it_is() {
     let client = bed.client();
     client.cluster().await.unwrap();
     let mut known = bed.handshake().await;
-    let request = format!("GET /v1/nodes/worker-1/console HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    let request = format!(
+        "GET /v1/nodes/worker-1/console HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+    );
     known.write_all(request.as_bytes()).await.unwrap();
     assert!(rest(&mut known).await.starts_with("HTTP/1.1 204 "));
     // And a client whose connection was closed meanwhile opens another.

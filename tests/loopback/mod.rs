@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use libvirt_resource::topology::model::{FirstBoot, ImageSource, NetworkKind, Node, Ready, Timeout, UserName};
+use libvirt_resource::topology::model::{
+    FirstBoot, ImageSource, NetworkKind, Node, Ready, Timeout, UserName,
+};
 use libvirt_resource::topology::name::Name;
 use libvirt_resource::topology::plan::{MacAddress, Nic, Plan, PlannedNetwork, PlannedNode};
 use libvirt_resource::units::ByteSize;

@@ -262,7 +262,9 @@ impl Client {
 
     /// The cluster as it is now, whatever its state.
     pub async fn cluster(&self) -> Result<Cluster, ClientError> {
-        let response = self.send(Method::GET, "/v1/cluster", Some(self.limits.answer), None).await?;
+        let response = self
+            .send(Method::GET, "/v1/cluster", Some(self.limits.answer), None)
+            .await?;
         let theirs = release(&response);
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
         serde_json::from_slice(&bytes).map_err(|error| self.foreign(theirs, error.to_string()))
@@ -348,7 +350,8 @@ impl Client {
             };
             let told = self.broken(&error);
             // Nothing has been asked yet, so nothing is asked twice.
-            let lost = error.is_connect() && (error.is_timeout() || matches!(told, ClientError::BrokeOff { .. }));
+            let lost =
+                error.is_connect() && (error.is_timeout() || matches!(told, ClientError::BrokeOff { .. }));
             if !lost {
                 return Err(told);
             }

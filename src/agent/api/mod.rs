@@ -9,6 +9,6 @@ mod console;
 pub mod identity;
 mod refusal;
 pub mod server;
-mod visit;
 pub mod tls;
 pub mod types;
+mod visit;

@@ -19,8 +19,8 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::console::Console;
 use super::identity::Identity;
-pub use super::refusal::{RefusalBody, RefusalText};
 use super::refusal::Refusal;
+pub use super::refusal::{RefusalBody, RefusalText};
 use super::tls;
 use super::types::Cluster;
 pub use super::visit::Limits;

@@ -136,7 +136,10 @@ mod tests {
         let door = Door::new(3, Yields::Oldest);
         let passes: Vec<Pass> = [1, 2, 1].map(|who| door.enter(peer(who)).unwrap()).into();
         let more = door.enter(peer(3)).unwrap();
-        assert_eq!(passes.iter().map(is_out).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            passes.iter().map(is_out).collect::<Vec<_>>(),
+            [true, false, false]
+        );
         // All have one now: whoever comes again yields to itself.
         let again = door.enter(peer(3)).unwrap();
         assert!(is_out(&more) && !is_out(&again));
@@ -148,7 +151,10 @@ mod tests {
         let passes: Vec<Pass> = [1, 1, 2].map(|who| door.enter(peer(who)).unwrap()).into();
         assert!(door.enter(peer(1)).is_none());
         let other = door.enter(peer(2)).unwrap();
-        assert_eq!(passes.iter().map(is_out).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(
+            passes.iter().map(is_out).collect::<Vec<_>>(),
+            [false, true, false]
+        );
         drop((passes, other));
         assert!(door.enter(peer(1)).is_some());
     }
