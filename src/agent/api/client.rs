@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
@@ -186,6 +186,9 @@ impl Default for Limits {
 /// How often a connection is tried: an agent that nothing leads to is given up within 10 s.
 const TRIES: u32 = 3;
 
+/// How many consoles are read at once.
+const SIDE_BY_SIDE: usize = 16;
+
 /// The way to one agent.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -277,14 +280,18 @@ impl Client {
     pub async fn fetch(&self) -> Result<(Cluster, BTreeMap<Name, Vec<u8>>), ClientError> {
         let cluster = self.cluster().await?;
         ready(&cluster)?;
-        // Side by side over one connection each: ten consoles cost one round trip.
+        // Side by side over one connection each: ten consoles cost one round trip. Not all of a large cluster's at once:
+        // an agent lets in so many strangers and no more.
         let consoles = cluster.nodes.iter().map(|node| async {
             let mut console = Vec::new();
             self.console(&node.name, false, None, &mut console).await?;
             Ok::<_, ClientError>((node.name.clone(), console))
         });
-        let consoles = futures_util::future::try_join_all(consoles).await?;
-        Ok((cluster, consoles.into_iter().collect()))
+        let consoles = futures_util::stream::iter(consoles)
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect()
+            .await?;
+        Ok((cluster, consoles))
     }
 
     /// Ends the cluster; returns when nothing of it runs any more. One that has ended already is no error.
