@@ -23,3 +23,4 @@ pub mod takedown;
 pub mod view;
 pub mod wait;
 pub mod watch;
+pub mod wire;

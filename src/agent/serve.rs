@@ -175,7 +175,7 @@ async fn run_cluster(
     };
     let (Some(state), Some(word)) = (offered, word) else {
         take_down(&mut standing, &directory).await;
-        standing.answer_enders();
+        standing.say_goodbye().await;
         return End::Gone;
     };
     held.found
@@ -183,15 +183,16 @@ async fn run_cluster(
         .get_or_init(|| super::view::now() + held.order.lifetime);
     held.state.send_replace(state);
     words.say(Up::Committed);
-    let abandoned = async {
+    // Only who was told to stay goes with its launcher.
+    let mut abandoned = std::pin::pin!(async {
         match word {
             Down::Commit => std::future::pending().await,
             Down::Stay => lines.next_line().await,
         }
-    };
+    });
     let end = tokio::select! {
         end = hold::until_end(&standing, &mut died) => Some(end),
-        _ = abandoned => None,
+        _ = &mut abandoned => None,
     };
     eprintln!("the cluster ends: {end:?}");
     // Told from the first moment on: a caller who comes while the machines die must not take them for living.
@@ -200,11 +201,15 @@ async fn run_cluster(
         held.state.send_replace(end.clone());
     }
     take_down(&mut standing, &directory).await;
-    if end.is_none() {
-        return End::Gone;
-    }
-    hold::stand_as_tombstone(&standing).await;
-    End::Tombstone
+    let left = match end {
+        None => End::Gone,
+        Some(_) => tokio::select! {
+            () = hold::stand_as_tombstone(&standing) => End::Tombstone,
+            _ = &mut abandoned => End::Gone,
+        },
+    };
+    standing.say_goodbye().await;
+    left
 }
 
 enum Failure {

@@ -92,4 +92,8 @@ impl server::Service for Service {
             Err(error) => Err(NoScreenshot::Failed(tell(&error))),
         }
     }
+
+    fn ended(&self) -> watch::Receiver<bool> {
+        self.gone.subscribe()
+    }
 }

@@ -1,15 +1,16 @@
 //! Asks an agent, over TLS from another container or over its Unix socket from its own.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use reqwest::{Method, RequestBuilder, StatusCode};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use reqwest::{Method, RequestBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
-use super::server::{NODE_CODE, OFF_CODE, RefusalBody, RefusalText, SCREENSHOT_CODE};
+use super::refusal::RefusalBody;
 use super::tls::{WrongCertificate, pinned};
 use super::types::{Cluster, ClusterState};
 use crate::concourse::Token;
@@ -27,13 +28,41 @@ pub enum ClientError {
         /// Where.
         at: String,
     },
-    /// Nobody answers there.
+    /// There is no way there.
     #[error("the cluster's agent at {at} cannot be reached: {said}")]
     Unreachable {
         /// Where.
         at: String,
         /// What the system said.
         said: String,
+    },
+    /// The connection stands, and nothing comes.
+    #[error("the cluster's agent at {at} has not answered within {seconds} s")]
+    Silent {
+        /// Where.
+        at: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The connection stood, and does no more.
+    #[error("the cluster's agent at {at} broke off before it had answered: {said}")]
+    BrokeOff {
+        /// Where.
+        at: String,
+        /// What the system said.
+        said: String,
+    },
+    /// The socket is not this user's.
+    #[error("{at}: cannot be opened: permission denied")]
+    Denied {
+        /// The socket.
+        at: String,
+    },
+    /// Something listens there that is no agent at all.
+    #[error("what listens at {at} is no cluster's agent: it does not speak TLS")]
+    NotTls {
+        /// Where.
+        at: String,
     },
     /// Another agent listens there.
     #[error("at {at} is another agent than this cluster's: {wrong}")]
@@ -42,6 +71,20 @@ pub enum ClientError {
         at: String,
         /// Both fingerprints.
         wrong: String,
+    },
+    /// It is not the release that this program is.
+    #[error("the cluster's agent at {at} is release {theirs}, this program is {}: they do not understand each other", env!("CARGO_PKG_VERSION"))]
+    Release {
+        /// Where.
+        at: String,
+        /// Its release.
+        theirs: String,
+    },
+    /// It has its hands full.
+    #[error("the cluster's agent at {at} has too many connections")]
+    Busy {
+        /// Where.
+        at: String,
     },
     /// It does not take the token.
     #[error("the cluster's agent at {at} refuses the token")]
@@ -113,6 +156,12 @@ impl Fault for ClientError {
         Some(match self {
             Self::Refused { .. } => "The put's container stands, but its agent is gone: it was killed, or it ended an hour after its cluster did. Run the put again.",
             Self::Unreachable { .. } => "The put's container is gone, or this step runs on another worker: containers of different workers cannot reach each other. Pin put and get to one worker with the same `tags`.",
+            Self::Silent { .. } => "The worker is overloaded, or the agent hangs. Try again; if it stays so, run the put again and report it with the agent's log.",
+            Self::BrokeOff { .. } => "The agent died (look for \"Out of memory\" in the worker's kernel log), or its container was ended. Run the put again.",
+            Self::Denied { .. } => "Run this as root of the put's container.",
+            Self::NotTls { .. } => "The cluster of this version is gone, and its address was given to another container. Run the put again.",
+            Self::Release { .. } => "The image of the resource type has changed since the put. Run the put again, or use the image that it ran with.",
+            Self::Busy { .. } => "Something opens connections without end: end the `nodectl console --follow` that nobody reads, then try again.",
             Self::Certificate { .. } => "The cluster of this version is gone, and its address was given to another one. Run the put again.",
             Self::Token { .. } => "source.token is another one than when the cluster was put. Set it back, or run the put again.",
             Self::Destroyed(_) => "Run the put again.",
@@ -123,20 +172,35 @@ impl Fault for ClientError {
             Self::Node(_) => "`nodectl list` lists the nodes.",
             Self::Off(_) => "`nodectl console` shows what it printed before it went off.",
             Self::Screenshot { .. } => "`nodectl console` shows what it prints on its serial line.",
-            Self::Protocol { .. } => "Use the same version of this resource type for put and get.",
+            Self::Protocol { .. } => "Please report it, with the release of the resource type that the put ran with.",
             Self::Output(_) => return None,
         }.to_owned())
     }
 }
 
-/// How long a connection may take before it is tried again: a packet may be lost, but not every one.
-const CONNECT: Duration = Duration::from_secs(3);
+/// How long a client waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a connection, TLS included, before it is tried again: a packet may be lost, but not every one.
+    pub connect: Duration,
+    /// For a whole answer, that to a destroy included.
+    pub answer: Duration,
+}
 
-/// How often a connection is tried. With [`CONNECT`], an agent that nothing leads to is given up within 10 s.
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            answer: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How often a connection is tried: an agent that nothing leads to is given up within 10 s.
 const TRIES: u32 = 3;
 
-/// How long an answer may take, that to a destroy included.
-const ANSWER: Duration = Duration::from_secs(60);
+/// How many consoles are read at once.
+const SIDE_BY_SIDE: usize = 16;
 
 /// The way to one agent.
 #[derive(Clone, Debug)]
@@ -145,7 +209,10 @@ pub struct Client {
     base: String,
     /// For people: an address or a path.
     at: String,
+    /// `None` where it is a path.
+    endpoint: Option<SocketAddrV4>,
     token: Option<Token>,
+    limits: Limits,
 }
 
 impl Client {
@@ -154,10 +221,23 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up at all.
     pub fn tls(endpoint: SocketAddrV4, fingerprint: Sha256, token: &Token) -> Result<Self, ClientError> {
+        Self::tls_within(Limits::default(), endpoint, fingerprint, token)
+    }
+
+    /// As [`Client::tls`], for who waits longer or less long than others.
+    ///
+    /// # Errors
+    /// As [`Client::tls`].
+    pub fn tls_within(
+        limits: Limits,
+        endpoint: SocketAddrV4,
+        fingerprint: Sha256,
+        token: &Token,
+    ) -> Result<Self, ClientError> {
         let at = endpoint.to_string();
         let broken = |said: String| ClientError::Protocol { at: at.clone(), said };
         let config = pinned(fingerprint).map_err(|error| broken(error.to_string()))?;
-        let http = builder()
+        let http = builder(limits)
             .tls_backend_preconfigured(config)
             .build()
             .map_err(|error| broken(error.to_string()))?;
@@ -165,7 +245,9 @@ impl Client {
             http,
             base: format!("https://{endpoint}"),
             at,
+            endpoint: Some(endpoint),
             token: Some(token.clone()),
+            limits,
         })
     }
 
@@ -174,35 +256,34 @@ impl Client {
     /// # Errors
     /// As [`Client::tls`].
     pub fn unix(path: &Path) -> Result<Self, ClientError> {
+        let limits = Limits::default();
         let at = path.display().to_string();
+        let broken = |said: String| ClientError::Protocol { at: at.clone(), said };
         // No server of the web is spoken to, so no certificate of the system is wanted.
-        let http = builder()
-            .tls_backend_preconfigured(pinned(Sha256([0; 32])).map_err(|error| ClientError::Protocol {
-                at: at.clone(),
-                said: error.to_string(),
-            })?)
+        let config = pinned(Sha256([0; 32])).map_err(|error| broken(error.to_string()))?;
+        let http = builder(limits)
+            .tls_backend_preconfigured(config)
             .unix_socket(PathBuf::from(path))
             .build()
-            .map_err(|error| ClientError::Protocol {
-                at: at.clone(),
-                said: error.to_string(),
-            })?;
+            .map_err(|error| broken(error.to_string()))?;
         Ok(Self {
             http,
             base: "http://agent".to_owned(),
             at,
+            endpoint: None,
             token: None,
+            limits,
         })
     }
 
     /// The cluster as it is now, whatever its state.
     pub async fn cluster(&self) -> Result<Cluster, ClientError> {
-        let response = self.send(Method::GET, "/v1/cluster", Some(ANSWER)).await?;
+        let response = self
+            .send(Method::GET, "/v1/cluster", Some(self.limits.answer), None)
+            .await?;
+        let theirs = release(&response);
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Protocol {
-            at: self.at.clone(),
-            said: error.to_string(),
-        })
+        serde_json::from_slice(&bytes).map_err(|error| self.foreign(theirs, error.to_string()))
     }
 
     /// The cluster and its nodes' consoles, for the files of a later step.
@@ -212,19 +293,23 @@ impl Client {
     pub async fn fetch(&self) -> Result<(Cluster, BTreeMap<Name, Vec<u8>>), ClientError> {
         let cluster = self.cluster().await?;
         ready(&cluster)?;
-        // Side by side over one connection each: ten consoles cost one round trip.
+        // Side by side over one connection each: ten consoles cost one round trip. Not all of a large cluster's at once:
+        // an agent lets in so many strangers and no more.
         let consoles = cluster.nodes.iter().map(|node| async {
             let mut console = Vec::new();
             self.console(&node.name, false, None, &mut console).await?;
             Ok::<_, ClientError>((node.name.clone(), console))
         });
-        let consoles = futures_util::future::try_join_all(consoles).await?;
-        Ok((cluster, consoles.into_iter().collect()))
+        let consoles = futures_util::stream::iter(consoles)
+            .buffer_unordered(SIDE_BY_SIDE)
+            .try_collect()
+            .await?;
+        Ok((cluster, consoles))
     }
 
     /// Ends the cluster; returns when nothing of it runs any more. One that has ended already is no error.
     pub async fn destroy(&self) -> Result<(), ClientError> {
-        self.send(Method::DELETE, "/v1/cluster", Some(ANSWER))
+        self.send(Method::DELETE, "/v1/cluster", Some(self.limits.answer), None)
             .await
             .map(drop)
     }
@@ -241,13 +326,19 @@ impl Client {
         if let Some(lines) = tail {
             path += &format!("&tail={lines}");
         }
-        let answer = self.ask(Method::GET, &path, (!follow).then_some(ANSWER)).await?;
-        let response = answer.map_err(|refusal| self.refused(Some(node), refusal))?;
+        let limit = (!follow).then_some(self.limits.answer);
+        let response = self.send(Method::GET, &path, limit, Some(node)).await?;
         let mut body = response.bytes_stream();
         while let Some(chunk) = body.next().await {
             let chunk = chunk.map_err(|error| self.broken(&error))?;
             out.write_all(&chunk).await.map_err(ClientError::Output)?;
             out.flush().await.map_err(ClientError::Output)?;
+        }
+        if follow {
+            // It ends with the cluster. Where the agent has gone with it there is nobody left to say how.
+            if let Ok(cluster) = self.cluster().await {
+                return ready(&cluster);
+            }
         }
         Ok(())
     }
@@ -255,8 +346,7 @@ impl Client {
     /// A PNG of what a node's display shows.
     pub async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, ClientError> {
         let path = format!("/v1/nodes/{node}/screenshot");
-        let answer = self.ask(Method::GET, &path, Some(ANSWER)).await?;
-        let response = answer.map_err(|refusal| self.refused(Some(node), refusal))?;
+        let response = self.send(Method::GET, &path, Some(self.limits.answer), Some(node)).await?;
         let png = response.bytes().await.map_err(|error| self.broken(&error))?;
         Ok(png.into())
     }
@@ -266,33 +356,8 @@ impl Client {
         method: Method,
         path: &str,
         limit: Option<Duration>,
+        node: Option<&Name>,
     ) -> Result<reqwest::Response, ClientError> {
-        let answer = self.ask(method, path, limit).await?;
-        answer.map_err(|refusal| self.refused(None, refusal))
-    }
-
-    /// What a refusal means; `node` is the one that was asked about.
-    fn refused(&self, node: Option<&Name>, refusal: RefusalText) -> ClientError {
-        match (refusal.code.as_str(), node) {
-            (NODE_CODE, Some(node)) => ClientError::Node(node.clone()),
-            (OFF_CODE, Some(node)) => ClientError::Off(node.clone()),
-            (SCREENSHOT_CODE, Some(node)) => ClientError::Screenshot {
-                node: node.clone(),
-                said: refusal.message,
-            },
-            _ => ClientError::Protocol {
-                at: self.at.clone(),
-                said: refusal.message,
-            },
-        }
-    }
-
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        limit: Option<Duration>,
-    ) -> Result<Result<reqwest::Response, RefusalText>, ClientError> {
         let request = || {
             let mut request: RequestBuilder =
                 self.http.request(method.clone(), format!("{}{path}", self.base));
@@ -307,65 +372,142 @@ impl Client {
         let mut tries = 0;
         let response = loop {
             tries += 1;
-            match request().send().await {
+            let error = match request().send().await {
                 Ok(response) => break response,
-                Err(error) if error.is_connect() && error.is_timeout() && tries < TRIES => {}
-                Err(error) => return Err(self.broken(&error)),
+                Err(error) => error,
+            };
+            let told = self.broken(&error);
+            // Nothing has been asked yet, so nothing is asked twice.
+            let lost =
+                error.is_connect() && (error.is_timeout() || matches!(told, ClientError::BrokeOff { .. }));
+            if !lost {
+                return Err(told);
+            }
+            if tries == TRIES {
+                return Err(self.lost(told).await);
             }
         };
-        match response.status() {
-            status if status.is_success() => Ok(Ok(response)),
-            StatusCode::UNAUTHORIZED => Err(ClientError::Token { at: self.at.clone() }),
-            status => Ok(Err(match response.json::<RefusalBody>().await {
-                Ok(body) => body.error,
-                Err(_) => RefusalText {
-                    code: String::new(),
-                    message: format!("HTTP status {status}"),
-                },
-            })),
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let theirs = release(&response);
+        let at = self.at.clone();
+        let Ok(RefusalBody { error }) = response.json().await else {
+            return Err(self.foreign(theirs, format!("HTTP status {status}")));
+        };
+        Err(match (error.code.as_str(), node) {
+            ("token", _) => ClientError::Token { at },
+            ("busy", _) => ClientError::Busy { at },
+            ("node", Some(node)) => ClientError::Node(node.clone()),
+            ("off", Some(node)) => ClientError::Off(node.clone()),
+            ("screenshot", Some(node)) => ClientError::Screenshot {
+                node: node.clone(),
+                said: error.message,
+            },
+            _ => self.foreign(theirs, error.message),
+        })
+    }
+
+    /// What cannot be understood: as a rule because it is of another release.
+    fn foreign(&self, theirs: Option<String>, said: String) -> ClientError {
+        let at = self.at.clone();
+        match theirs {
+            Some(theirs) if theirs != env!("CARGO_PKG_VERSION") => ClientError::Release { at, theirs },
+            _ => ClientError::Protocol { at, said },
+        }
+    }
+
+    /// Whether it was the way or the agent, where no handshake came to its end: the kernel of a container whose agent
+    /// hangs accepts connections all the same.
+    async fn lost(&self, told: ClientError) -> ClientError {
+        let (ClientError::Unreachable { at, .. }, Some(endpoint)) = (&told, self.endpoint) else {
+            return told;
+        };
+        let connection = tokio::net::TcpStream::connect(endpoint);
+        match tokio::time::timeout(self.limits.connect, connection).await {
+            Ok(Ok(_)) => ClientError::Silent {
+                at: at.clone(),
+                seconds: self.limits.connect.as_secs() * u64::from(TRIES),
+            },
+            _ => told,
         }
     }
 
     fn broken(&self, error: &reqwest::Error) -> ClientError {
         let at = self.at.clone();
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         let mut said = error.to_string();
-        while let Some(error) = cause {
-            if let Some(wrong) = wrong_certificate(error) {
-                return ClientError::Certificate { at, wrong };
+        let mut broke_off = !error.is_connect();
+        for cause in causes(error) {
+            if let Some(rustls) = cause.downcast_ref::<rustls::Error>() {
+                if let Some(wrong) = wrong_certificate(rustls) {
+                    return ClientError::Certificate { at, wrong };
+                }
+                if matches!(rustls, rustls::Error::InvalidMessage(_)) && error.is_connect() {
+                    return ClientError::NotTls { at };
+                }
             }
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            if let Some(hyper) = cause.downcast_ref::<hyper::Error>() {
+                if hyper.is_parse() {
+                    let said = hyper.to_string();
+                    return ClientError::Protocol { at, said };
+                }
+            }
+            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
                 match io.kind() {
-                    std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
+                    ErrorKind::ConnectionRefused | ErrorKind::NotFound => {
                         return ClientError::Refused { at };
+                    }
+                    ErrorKind::PermissionDenied if self.endpoint.is_none() => {
+                        return ClientError::Denied { at };
+                    }
+                    ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe => {
+                        broke_off = true;
                     }
                     _ => {}
                 }
             }
-            said = error.to_string();
-            cause = error.source();
+            said = cause.to_string();
         }
-        if error.is_timeout() {
-            said = "nothing answers".to_owned();
-        }
-        if error.is_connect() || error.is_timeout() {
-            ClientError::Unreachable { at, said }
+        if broke_off && error.is_timeout() {
+            let seconds = self.limits.answer.as_secs();
+            ClientError::Silent { at, seconds }
+        } else if broke_off {
+            ClientError::BrokeOff { at, said }
         } else {
-            ClientError::Protocol { at, said }
+            if error.is_timeout() {
+                said = "nothing answers".to_owned();
+            }
+            ClientError::Unreachable { at, said }
         }
     }
 }
 
-/// rustls wraps what a verifier says in an error of its own, and those who use it wrap that in I/O errors, one in the
-/// other, whose `source()` skips what they hold.
-fn wrong_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(held) = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        return wrong_certificate(held);
-    }
-    match error.downcast_ref::<rustls::Error>()? {
+/// The release that an answer comes from, where it comes from an agent.
+fn release(response: &reqwest::Response) -> Option<String> {
+    let server = response.headers().get(reqwest::header::SERVER)?.to_str().ok()?;
+    server.strip_prefix("libvirt-resource/").map(str::to_owned)
+}
+
+/// An error and everything under it. Those who use rustls wrap its errors in I/O errors, one in the other, whose
+/// `source()` skips what they hold.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        match error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+        {
+            Some(held) => Some(held as &(dyn std::error::Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// What our verifier said, which rustls wraps in an error of its own.
+fn wrong_certificate(error: &rustls::Error) -> Option<String> {
+    match error {
         rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other
             .0
             .downcast_ref::<WrongCertificate>()
@@ -374,10 +516,11 @@ fn wrong_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String
     }
 }
 
-fn builder() -> reqwest::ClientBuilder {
+fn builder(limits: Limits) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
-        .connect_timeout(CONNECT)
+        .http1_only()
+        .connect_timeout(limits.connect)
         .redirect(reqwest::redirect::Policy::none())
 }
 

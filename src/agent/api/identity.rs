@@ -1,7 +1,5 @@
 //! The certificate of one cluster's agent, made for it.
 
-use std::time::Duration;
-
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256 as Hasher};
@@ -49,6 +47,3 @@ impl Identity {
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> Sha256 {
     Sha256(Hasher::digest(certificate.as_ref()).into())
 }
-
-/// How long a handshake or a request's head may take: a client on the same worker needs milliseconds.
-pub const PATIENCE: Duration = Duration::from_secs(10);

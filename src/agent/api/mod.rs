@@ -5,7 +5,10 @@
 //! carries: there is no authority to trust, and none to fool.
 
 pub mod client;
+mod console;
 pub mod identity;
+mod refusal;
 pub mod server;
 pub mod tls;
 pub mod types;
+mod visit;

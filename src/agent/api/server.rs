@@ -3,24 +3,29 @@
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path as UrlPath, Query, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
+use super::console::Console;
 use super::identity::Identity;
-use super::tls::TlsListener;
+use super::refusal::Refusal;
+pub use super::refusal::{RefusalBody, RefusalText};
+use super::tls;
 use super::types::Cluster;
-use crate::agent::watch::tail::Tail;
+pub use super::visit::Limits;
+use super::visit::{Guard, Reception};
+use crate::agent::wire::prepare;
 use crate::concourse::Token;
 use crate::topology::name::Name;
 
@@ -34,6 +39,8 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn console(&self, node: &Name) -> Option<PathBuf>;
     /// A PNG of what a node's display shows.
     fn screenshot(&self, node: &Name) -> impl Future<Output = Result<Vec<u8>, NoScreenshot>> + Send;
+    /// Turns true when nothing of the cluster runs any more, and no console says anything more.
+    fn ended(&self) -> watch::Receiver<bool>;
 }
 
 /// Why there is no screenshot.
@@ -47,45 +54,89 @@ pub enum NoScreenshot {
     Failed(String),
 }
 
-/// A running server; ends when dropped.
+/// A running server; it and all connections to it end when dropped.
 #[derive(Debug)]
-pub struct Server(tokio::task::JoinHandle<()>);
+pub struct Server {
+    task: JoinHandle<()>,
+    ending: watch::Sender<bool>,
+}
+
+impl Server {
+    fn start<F>(serve: impl FnOnce(watch::Receiver<bool>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (ending, ended) = watch::channel(false);
+        Self {
+            task: tokio::spawn(serve(ended)),
+            ending,
+        }
+    }
+
+    /// Takes no more requests; returns when those that were taken are answered, or `limit` is over.
+    pub async fn finish(mut self, limit: Duration) {
+        self.ending.send_replace(true);
+        let _ = tokio::time::timeout(limit, &mut self.task).await;
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
+
+/// How long to wait after a connection could not be accepted: as a rule there is no file descriptor left for it, and
+/// those who have some need time to let go.
+const BREATH: Duration = Duration::from_millis(50);
 
 /// Serves over TLS to whoever shows the token.
 ///
 /// # Errors
-/// As [`TlsListener::new`].
+/// When the identity's key and certificate do not fit each other.
 pub fn serve_tls(
     listener: TcpListener,
     identity: Identity,
     token: Token,
     service: impl Service,
 ) -> std::io::Result<Server> {
-    let listener = TlsListener::new(listener, identity)?;
-    let token = Arc::new(token);
-    let guard = from_fn(move |request: Request, next: Next| {
-        let token = token.clone();
-        async move {
-            let given = request
-                .headers()
-                .get(header::AUTHORIZATION)
-                .map(|value| value.as_bytes());
-            match given.and_then(|given| given.strip_prefix(b"Bearer ")) {
-                Some(given) if token.matches(given) => next.run(request).await,
-                _ => Refusal::TOKEN.into_response(),
+    serve_tls_within(Limits::default(), listener, identity, token, service)
+}
+
+/// As [`serve_tls`], with other limits.
+///
+/// # Errors
+/// As [`serve_tls`].
+pub fn serve_tls_within(
+    limits: Limits,
+    listener: TcpListener,
+    identity: Identity,
+    token: Token,
+    service: impl Service,
+) -> std::io::Result<Server> {
+    let guard = Guard::new(tls::acceptor(identity)?, token, limits);
+    let routes = routes(service);
+    Ok(Server::start(|mut ending| async move {
+        let reception = Reception::new(routes, limits, ending.clone());
+        let mut visits = JoinSet::new();
+        loop {
+            while visits.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ending.wait_for(|ending| *ending) => break,
+            };
+            let Ok((stream, peer)) = accepted else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            if let Some(pass) = guard.enter(peer.ip()) {
+                prepare(&stream);
+                visits.spawn(reception.clone().receive_stranger(stream, pass, guard.clone()));
             }
         }
-    });
-    let routes = routes(service).layer(guard);
-    Ok(Server(tokio::spawn(async move {
-        let _ = axum::serve(listener, routes).await;
-    })))
+        drop(listener);
+        while visits.join_next().await.is_some() {}
+    }))
 }
 
 /// Serves on a Unix socket to whoever may open it: root of this container. A socket that is there is replaced.
@@ -100,9 +151,25 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     let routes = routes(service);
-    Ok(Server(tokio::spawn(async move {
-        let _ = axum::serve(listener, routes).await;
-    })))
+    Ok(Server::start(|mut ending| async move {
+        let reception = Reception::new(routes, Limits::default(), ending.clone());
+        let mut visits = JoinSet::new();
+        loop {
+            while visits.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = ending.wait_for(|ending| *ending) => break,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    visits.spawn(reception.clone().receive_own(stream));
+                }
+                Err(_) => tokio::time::sleep(BREATH).await,
+            }
+        }
+        drop(listener);
+        while visits.join_next().await.is_some() {}
+    }))
 }
 
 fn routes<S: Service>(service: S) -> Router {
@@ -135,156 +202,39 @@ struct ConsoleQuery {
     tail: Option<usize>,
 }
 
-/// How often a followed console is looked at.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
-
 async fn console<S: Service>(
     State(service): State<S>,
-    UrlPath(name): UrlPath<String>,
-    Query(query): Query<ConsoleQuery>,
-) -> Response {
-    let path = name.parse().ok().and_then(|name: Name| service.console(&name));
-    let Some(path) = path else {
-        return Refusal::NODE.into_response();
-    };
-    let tail = match tokio::fs::File::open(&path).await {
-        Ok(file) => match from_tail(file, query.tail).await {
-            Ok(file) => Tail::resume(path, file).await,
-            Err(error) => Err(error),
-        },
+    name: Result<UrlPath<String>, axum::extract::rejection::PathRejection>,
+    query: Result<Query<ConsoleQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let name: Name = name
+        .map_err(|_| Refusal::NODE)?
+        .parse()
+        .map_err(|_| Refusal::NODE)?;
+    let path = service.console(&name).ok_or(Refusal::NODE)?;
+    let Query(query) = query.map_err(|_| Refusal::QUERY)?;
+    let follow = query.follow.then(|| service.ended());
+    let console = Console::open(path, query.tail, follow)
+        .await
+        .map_err(|_| Refusal::CONSOLE)?;
+    if console.is_absent() {
         // The node has not been powered on yet.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => match query.follow {
-            true => Ok(Tail::new(path)),
-            false => return StatusCode::NO_CONTENT.into_response(),
-        },
-        Err(error) => Err(error),
-    };
-    match tail {
-        Ok(tail) => Body::from_stream(chunks(tail, query.follow)).into_response(),
-        Err(_) => Refusal::CONSOLE.into_response(),
+        return Ok(StatusCode::NO_CONTENT.into_response());
     }
+    Ok(Body::from_stream(console.stream()).into_response())
 }
 
-async fn screenshot<S: Service>(State(service): State<S>, UrlPath(name): UrlPath<String>) -> Response {
-    let Ok(name) = name.parse::<Name>() else {
+async fn screenshot<S: Service>(
+    State(service): State<S>,
+    name: Result<UrlPath<String>, axum::extract::rejection::PathRejection>,
+) -> Response {
+    let Some(name) = name.ok().and_then(|name| name.parse::<Name>().ok()) else {
         return Refusal::NODE.into_response();
     };
     match service.screenshot(&name).await {
         Ok(png) => ([(header::CONTENT_TYPE, "image/png")], png).into_response(),
         Err(NoScreenshot::Node) => Refusal::NODE.into_response(),
         Err(NoScreenshot::Off) => Refusal::OFF.into_response(),
-        Err(NoScreenshot::Failed(said)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, SCREENSHOT_CODE, &said),
+        Err(NoScreenshot::Failed(said)) => Refusal::SCREENSHOT.saying(said),
     }
-}
-
-/// Sets the file to the start of its last `lines` lines, reading it backwards.
-async fn from_tail(mut file: tokio::fs::File, lines: Option<usize>) -> std::io::Result<tokio::fs::File> {
-    const BLOCK: u64 = 8 << 10;
-    let Some(lines) = lines else { return Ok(file) };
-    let mut end = file.metadata().await?.len();
-    let mut seen = 0;
-    // The line end that closes the last line starts no other.
-    let mut last = true;
-    while end > 0 {
-        let start = end.saturating_sub(BLOCK);
-        let mut block = vec![0; (end - start) as usize];
-        file.seek(std::io::SeekFrom::Start(start)).await?;
-        file.read_exact(&mut block).await?;
-        for (at, byte) in block.iter().enumerate().rev() {
-            if *byte == b'\n' && !std::mem::take(&mut last) {
-                seen += 1;
-                if seen == lines {
-                    file.seek(std::io::SeekFrom::Start(start + at as u64 + 1)).await?;
-                    return Ok(file);
-                }
-            }
-            last = false;
-        }
-        end = start;
-    }
-    file.seek(std::io::SeekFrom::Start(0)).await?;
-    Ok(file)
-}
-
-fn chunks(
-    tail: Tail,
-    follow: bool,
-) -> impl futures_util::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
-    futures_util::stream::try_unfold(tail, move |mut tail| async move {
-        let mut chunk = vec![0; 16 << 10];
-        loop {
-            let count = tail.read(&mut chunk).await?;
-            if count > 0 {
-                chunk.truncate(count);
-                return Ok(Some((chunk, tail)));
-            }
-            if !follow {
-                return Ok(None);
-            }
-            tokio::time::sleep(FOLLOW_PAUSE).await;
-        }
-    })
-}
-
-/// A refusal, as JSON: `{"error":{"code":…,"message":…}}`.
-#[derive(Clone, Copy, Debug)]
-struct Refusal(StatusCode, &'static str, &'static str);
-
-impl Refusal {
-    const TOKEN: Self = Self(StatusCode::UNAUTHORIZED, "token", "the token is missing or wrong");
-    const PATH: Self = Self(StatusCode::NOT_FOUND, "path", "there is nothing at this path");
-    const METHOD: Self = Self(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method",
-        "this cannot be done with it",
-    );
-    const NODE: Self = Self(StatusCode::NOT_FOUND, NODE_CODE, "there is no such node");
-    const OFF: Self = Self(
-        StatusCode::CONFLICT,
-        OFF_CODE,
-        "the node's machine is not running",
-    );
-    const CONSOLE: Self = Self(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "console",
-        "the console cannot be read",
-    );
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self(status, code, message) = self;
-        refuse(status, code, message)
-    }
-}
-
-fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
-    let error = RefusalText {
-        code: code.to_owned(),
-        message: message.to_owned(),
-    };
-    (status, Json(RefusalBody { error })).into_response()
-}
-
-/// There is no such node.
-pub(super) const NODE_CODE: &str = "node";
-/// Its machine is not running.
-pub(super) const OFF_CODE: &str = "off";
-/// No picture could be taken of it.
-pub(super) const SCREENSHOT_CODE: &str = "screenshot";
-
-/// The body of a refusal.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RefusalBody {
-    /// What was refused, and why.
-    pub error: RefusalText,
-}
-
-/// What was refused, and why.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct RefusalText {
-    /// For programs.
-    pub code: String,
-    /// For people.
-    pub message: String,
 }

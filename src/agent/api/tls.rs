@@ -1,107 +1,33 @@
-//! TLS at both ends: a listener that nobody can hold up, and a verifier that knows one certificate.
+//! TLS at both ends: the agent's identity, and a verifier that knows one certificate.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::identity::{Identity, PATIENCE, fingerprint};
+use super::identity::{Identity, fingerprint};
 use crate::topology::model::Sha256;
-
-/// How many handshakes may be under way at once; more wait in the kernel's queue.
-const HANDSHAKES: usize = 64;
 
 /// The one provider of cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// Accepts TLS connections. Handshakes go on side by side and have a time limit, so that a client which never finishes
-/// one holds up nobody else.
-#[derive(Debug)]
-pub struct TlsListener {
-    accepted: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-    address: SocketAddr,
-    acceptor: tokio::task::JoinHandle<()>,
-}
-
-impl TlsListener {
-    /// Serves the identity on a listener that is bound already.
-    ///
-    /// # Errors
-    /// When the key and the certificate do not fit each other, or the listener has no address.
-    pub fn new(listener: TcpListener, identity: Identity) -> std::io::Result<Self> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.certificate], identity.key)
-            .map_err(std::io::Error::other)?;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let address = listener.local_addr()?;
-        let (sender, accepted) = mpsc::channel(HANDSHAKES);
-        let acceptor = tokio::spawn(accept(listener, acceptor, sender));
-        Ok(Self {
-            accepted,
-            address,
-            acceptor,
-        })
-    }
-}
-
-impl Drop for TlsListener {
-    fn drop(&mut self) {
-        self.acceptor.abort();
-    }
-}
-
-async fn accept(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    sender: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, peer)) = listener.accept().await else {
-            // Out of descriptors, as a rule: give those who have some the time to let go.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            continue;
-        };
-        let (acceptor, sender) = (acceptor.clone(), sender.clone());
-        tokio::spawn(async move {
-            let _slot = slot;
-            let _ = stream.set_nodelay(true);
-            if let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-                let _ = sender.send((stream, peer)).await;
-            }
-        });
-    }
-}
-
-impl axum::serve::Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.accepted.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        Ok(self.address)
-    }
+/// Shows the identity to whoever connects.
+///
+/// # Errors
+/// When the key and the certificate do not fit each other.
+pub fn acceptor(identity: Identity) -> std::io::Result<TlsAcceptor> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate], identity.key)
+        .map_err(std::io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A client's configuration that trusts the one certificate with this fingerprint and no other.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -29,6 +30,9 @@ use crate::topology::name::Name;
 
 /// The port at which the API listens where it is free; else the kernel chooses.
 const API_PORT: u16 = 7669;
+
+/// How long the last answers may take to be read.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// When a machine stopped, and why; `None` while it runs.
 type Stops = BTreeMap<Name, watch::Sender<Option<String>>>;
@@ -133,12 +137,7 @@ impl Standing {
         let identity =
             Identity::generate(&order.plan.cluster).map_err(|error| failed(std::io::Error::other(error)))?;
         let _ = self.held.found.endpoint.set((endpoint, identity.fingerprint));
-        let nodes = order
-            .plan
-            .nodes
-            .iter()
-            .map(|node| (node.name(), node.address(), &node.node.forward));
-        let forwards = Forwards::bind(address, nodes).await.map_err(failed)?;
+        let forwards = Forwards::bind(address, &order.plan).await.map_err(failed)?;
         let _ = self.held.found.forwards.set(forwards.ports().clone());
         self.forwards = Some(forwards);
         let password = Token::try_from(self.held.proxy_password.clone())
@@ -246,9 +245,16 @@ impl Standing {
         }
     }
 
-    /// Answers those who asked for the cluster's end.
+    /// Answers those who asked for the cluster's end, and ends the consoles that are followed. The API goes on.
     pub fn answer_enders(&self) {
         self.service.ended();
+    }
+
+    /// The same, and ends the API as soon as they have their answer: this process may exit then.
+    pub async fn say_goodbye(&mut self) {
+        self.service.ended();
+        let finishes = self.servers.drain(..).map(|server| server.finish(GOODBYE));
+        futures_util::future::join_all(finishes).await;
     }
 }
 

@@ -1,26 +1,22 @@
 //! Forwards: TCP ports of nodes on the container's own address, since a later step can add no route to the nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
+use super::wire::door::{Door, Yields};
+use super::wire::pump::{join, reset};
+use super::wire::ways::Ways;
+use super::wire::{self, prepare};
 use crate::topology::name::Name;
+use crate::topology::plan::Plan;
 
-/// Connections at once through one forward; more wait to be accepted.
-const CONNECTIONS: usize = 1024;
+/// Connections at once through all forwards together, where the container lets the agent open as many files.
+const CONNECTIONS: usize = 4096;
 
-/// How long a node may take to accept. One that is not up yet does not answer at all, and whoever asks tries again.
-const CONNECT: Duration = Duration::from_secs(5);
-
-/// Of each direction's buffer. A megabit-second or two at the speed of a virtual NIC; larger ones gained nothing.
-const BUFFER: usize = 128 << 10;
-
-/// All forwards of a cluster; they end when it is dropped.
+/// All forwards of a cluster; they and the connections through them end when it is dropped.
 #[derive(Debug)]
 pub struct Forwards {
     ports: BTreeMap<Name, BTreeMap<u16, u16>>,
@@ -28,30 +24,40 @@ pub struct Forwards {
 }
 
 impl Forwards {
-    /// Listens on `address` for every port of every node. The ports are the kernel's choice.
+    /// Listens on `address` for every forwarded port of every node. The ports are the kernel's choice.
     ///
     /// # Errors
     /// When the address is not this container's, or ports have run out.
-    pub async fn bind<'a>(
-        address: Ipv4Addr,
-        nodes: impl Iterator<Item = (&'a Name, Ipv4Addr, &'a BTreeSet<u16>)>,
-    ) -> std::io::Result<Self> {
+    pub async fn bind(address: Ipv4Addr, plan: &Plan) -> std::io::Result<Self> {
+        // Two files a connection; a good part is left to everything else that the agent does.
+        let files = usize::try_from(wire::raise_file_limit() / 4).unwrap_or(CONNECTIONS);
+        Self::bind_at_most(address, plan, files.clamp(64, CONNECTIONS)).await
+    }
+
+    /// As [`Forwards::bind`], with another limit of connections at once.
+    ///
+    /// # Errors
+    /// As [`Forwards::bind`].
+    pub async fn bind_at_most(address: Ipv4Addr, plan: &Plan, connections: usize) -> std::io::Result<Self> {
         let mut forwards = Self {
             ports: BTreeMap::new(),
             tasks: Vec::new(),
         };
-        for (name, node, wanted) in nodes {
-            for &port in wanted {
+        let ways = Ways::new(plan);
+        let door = Door::new(connections, Yields::Newest);
+        for node in &plan.nodes {
+            for &port in &node.node.forward {
                 let listener = TcpListener::bind((address, 0)).await?;
                 let local = listener.local_addr()?.port();
                 forwards
                     .ports
-                    .entry(name.clone())
+                    .entry(node.name().clone())
                     .or_default()
                     .insert(port, local);
+                let to = SocketAddrV4::new(node.address(), port);
                 forwards
                     .tasks
-                    .push(tokio::spawn(forward(listener, SocketAddrV4::new(node, port))));
+                    .push(tokio::spawn(forward(listener, to, ways.clone(), door.clone())));
             }
         }
         Ok(forwards)
@@ -71,54 +77,38 @@ impl Drop for Forwards {
     }
 }
 
-async fn forward(listener: TcpListener, node: SocketAddrV4) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+async fn forward(listener: TcpListener, node: SocketAddrV4, ways: Ways, door: Door) {
     // Owned by this task: when the forwards end, so do the connections through them.
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok((client, _)) => {
-                connections.spawn(async move {
-                    let _slot = slot;
-                    carry(client, node).await;
-                });
-            }
+        let (client, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             // Out of descriptors, as a rule.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Some(pass) = door.enter(peer.ip()) else {
+            reset(&client);
+            continue;
+        };
+        let ways = ways.clone();
+        connections.spawn(async move {
+            tokio::select! {
+                () = carry(client, node, &ways) => {}
+                () = pass.turned_out() => {}
+            }
+        });
     }
 }
 
-async fn carry(client: TcpStream, node: SocketAddrV4) {
-    if let Some(node) = connect(node).await {
-        join(client, node).await;
-    } else {
+async fn carry(client: TcpStream, node: SocketAddrV4, ways: &Ways) {
+    prepare(&client);
+    match ways.connect(node).await {
+        Ok(node) => join(client, node).await,
         // A reset rather than an orderly end: the client must not take this for an answer.
-        let _ = client.set_zero_linger();
-    }
-}
-
-/// Connects to a node, or gives up.
-pub async fn connect(node: SocketAddrV4) -> Option<TcpStream> {
-    tokio::time::timeout(CONNECT, TcpStream::connect(node))
-        .await
-        .ok()?
-        .ok()
-}
-
-/// Copies both ways until both have ended; each end is passed on as it comes (half-close).
-pub async fn join(mut client: TcpStream, mut node: TcpStream) {
-    let _ = client.set_nodelay(true);
-    let _ = node.set_nodelay(true);
-    if copy_bidirectional_with_sizes(&mut client, &mut node, BUFFER, BUFFER)
-        .await
-        .is_err()
-    {
-        let _ = client.set_zero_linger();
-        let _ = node.set_zero_linger();
+        Err(_) => reset(&client),
     }
 }

@@ -11,18 +11,24 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::socks::{Host, Reply, Target};
-use super::forward::{connect, join};
+use super::wire::door::{Door, Yields};
+use super::wire::prepare;
+use super::wire::pump::join;
+use super::wire::ways::{Unreached, Ways};
 use crate::concourse::Token;
+use crate::hypervisor::dns_domain;
 use crate::topology::plan::Plan;
 
-/// Connections at once; more wait to be accepted.
+/// Connections at once of those who have shown the password.
 const CONNECTIONS: usize = 1024;
+
+/// How many may be about to show it.
+const STRANGERS: usize = 128;
 
 /// How long a client may take to say who it is and what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,42 +42,45 @@ pub struct Rules {
     username: &'static str,
     password: Token,
     names: BTreeMap<String, Ipv4Addr>,
-    subnets: Vec<Ipv4Net>,
+    ways: Ways,
 }
 
 impl Rules {
-    /// To every node of a plan, by name or by address.
+    /// To every node of a plan, by name or by address, and to whatever else is in its networks.
     pub fn new(username: &'static str, password: Token, plan: &Plan) -> Self {
         let mut names = BTreeMap::new();
+        let domain = dns_domain(&plan.cluster);
         for node in &plan.nodes {
             names.insert(node.name().to_string(), node.address());
+            names.insert(format!("{}.{domain}", node.name()), node.address());
             for nic in &node.nics {
                 names.insert(format!("{}.{}", node.name(), nic.network), nic.address);
             }
         }
-        let subnets = plan.networks.iter().map(|network| network.subnet).collect();
         Self {
             username,
             password,
             names,
-            subnets,
+            ways: Ways::new(plan),
         }
     }
 
+    /// Nothing is asked of any resolver: the names are the nodes' and no others.
     fn resolve(&self, target: &Target) -> Result<SocketAddrV4, Reply> {
         let address = match &target.host {
             Host::V4(address) => *address,
+            // Some clients speak of every address in this form (RFC 4291 §2.5.5.2).
+            Host::V6(address) => address.to_ipv4_mapped().ok_or(Reply::AddressType)?,
             Host::Name(name) => match name.parse() {
                 Ok(address) => address,
-                // Names are spelt in any case (RFC 4343).
+                // Names are spelt in any case (RFC 4343), and whole ones may end in a dot.
                 Err(_) => *self
                     .names
-                    .get(&name.to_ascii_lowercase())
+                    .get(&name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
                     .ok_or(Reply::HostUnreachable)?,
             },
-            Host::V6 => return Err(Reply::AddressType),
         };
-        if self.subnets.iter().any(|subnet| subnet.contains(&address)) {
+        if self.ways.lead_to(address) {
             Ok(SocketAddrV4::new(address, target.port))
         } else {
             Err(Reply::NotAllowed)
@@ -113,34 +122,43 @@ impl Drop for Proxy {
 }
 
 async fn serve(listener: TcpListener, rules: Arc<Rules>) {
+    let door = Door::new(STRANGERS, Yields::Oldest);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((client, _)) => {
-                let rules = rules.clone();
+            Ok((mut client, peer)) => {
+                let Some(pass) = door.enter(peer.ip()) else {
+                    continue;
+                };
+                let (rules, slots) = (rules.clone(), slots.clone());
                 connections.spawn(async move {
-                    let _slot = slot;
+                    prepare(&client);
                     // What a client breaks off or gets wrong is its own affair.
-                    let _ = one(client, &rules).await;
+                    let asked = tokio::select! {
+                        asked = tokio::time::timeout(PATIENCE, ask(&mut client, &rules, &slots)) => asked,
+                        () = pass.turned_out() => return,
+                    };
+                    drop(pass);
+                    if let Ok(Ok(Some((target, _slot)))) = asked {
+                        let _ = lead(client, &target, &rules).await;
+                    }
                 });
             }
+            // Out of descriptors, as a rule.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-async fn one(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
-    let asked = tokio::time::timeout(PATIENCE, ask(&mut client, rules)).await;
-    let Some(target) = asked.map_err(std::io::Error::other)?? else {
-        return Ok(());
-    };
-    let node = match rules.resolve(&target) {
-        Ok(address) => connect(address).await.ok_or(Reply::HostUnreachable),
+async fn lead(mut client: TcpStream, target: &Target, rules: &Rules) -> std::io::Result<()> {
+    let node = match rules.resolve(target) {
+        Ok(address) => rules.ways.connect(address).await.map_err(|error| match error {
+            Unreached::NotAllowed => Reply::NotAllowed,
+            Unreached::Refused => Reply::Refused,
+            Unreached::Silent => Reply::HostUnreachable,
+        }),
         Err(reply) => Err(reply),
     };
     match node {
@@ -154,29 +172,35 @@ async fn one(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
 }
 
 /// The client's greeting, password and request; `None` where it was refused and told so.
-async fn ask(client: &mut TcpStream, rules: &Rules) -> std::io::Result<Option<Target>> {
+async fn ask(
+    client: &mut TcpStream,
+    rules: &Rules,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<Option<(Target, OwnedSemaphorePermit)>> {
     let greeting = read(client, socks::greeting).await?;
     if !greeting.contains(&socks::PASSWORD) {
         client.write_all(&[socks::VERSION, socks::NO_METHOD]).await?;
         return Ok(None);
     }
     client.write_all(&[socks::VERSION, socks::PASSWORD]).await?;
-    let (username, password) = read(client, socks::credentials).await?;
+    let given = read(client, socks::credentials).await?;
     // Both are compared in any case, so that the time taken does not tell which was wrong.
-    let named = username == rules.username.as_bytes();
-    if !(rules.password.matches(&password) & named) {
+    let named = given.username == rules.username.as_bytes();
+    if !(rules.password.matches(&given.password) & named) {
         tokio::time::sleep(DAMPING).await;
         client.write_all(&[socks::PASSWORD_VERSION, 1]).await?;
         return Ok(None);
     }
     client.write_all(&[socks::PASSWORD_VERSION, 0]).await?;
-    match read(client, socks::request).await? {
-        Ok(target) => Ok(Some(target)),
-        Err(reply) => {
-            client.write_all(&reply.encode()).await?;
-            Ok(None)
-        }
-    }
+    let refusal = match read(client, socks::request).await? {
+        Ok(target) => match slots.clone().try_acquire_owned() {
+            Ok(slot) => return Ok(Some((target, slot))),
+            Err(_) => Reply::Full,
+        },
+        Err(reply) => reply,
+    };
+    client.write_all(&refusal.encode()).await?;
+    Ok(None)
 }
 
 /// Reads byte by byte until the parser has its message: it must take nothing of what follows, and all are short.

@@ -2,7 +2,7 @@
 //!
 //! Each parser takes what has come so far and says `None` while the message is not whole.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The protocol's version.
 pub const VERSION: u8 = 5;
@@ -37,8 +37,8 @@ pub enum Host {
     V4(Ipv4Addr),
     /// By name, to be resolved by the proxy.
     Name(String),
-    /// By IPv6 address, which no node has.
-    V6,
+    /// By IPv6 address.
+    V6(Ipv6Addr),
 }
 
 /// What a request is answered (RFC 1928 §6).
@@ -46,13 +46,17 @@ pub enum Host {
 pub enum Reply {
     /// The connection stands.
     Granted = 0,
+    /// Too many stand already.
+    Full = 1,
     /// Not to there.
     NotAllowed = 2,
     /// It does not answer, or there is no such name.
     HostUnreachable = 4,
+    /// It is up, and nothing listens there.
+    Refused = 5,
     /// Neither BIND nor UDP.
     Command = 7,
-    /// No IPv6.
+    /// No IPv6, nor any other kind of address.
     AddressType = 8,
 }
 
@@ -82,12 +86,23 @@ pub fn greeting(bytes: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     Ok(counted(bytes, 1).map(|(methods, _)| methods.to_vec()))
 }
 
+/// Who a client says it is. Not `Debug`: it holds a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name.
+    pub username: Vec<u8>,
+    /// The password.
+    pub password: Vec<u8>,
+}
+
 /// The client's user name and password.
-#[allow(clippy::type_complexity)]
-pub fn credentials(bytes: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Malformed> {
+pub fn credentials(bytes: &[u8]) -> Result<Option<Credentials>, Malformed> {
     expect(bytes, 0, PASSWORD_VERSION)?;
     Ok(counted(bytes, 1).and_then(|(username, end)| {
-        counted(bytes, end).map(|(password, _)| (username.to_vec(), password.to_vec()))
+        counted(bytes, end).map(|(password, _)| Credentials {
+            username: username.to_vec(),
+            password: password.to_vec(),
+        })
     }))
 }
 
@@ -105,8 +120,12 @@ pub fn request(bytes: &[u8]) -> Result<Option<Result<Target, Reply>>, Malformed>
             Some((name, end)) => (Host::Name(String::from_utf8_lossy(name).into_owned()), end),
             None => return Ok(None),
         },
-        Some(4) => (Host::V6, 20),
-        Some(&byte) => return Err(Malformed { at: 3, byte }),
+        Some(4) => match bytes.get(4..20).map(<[u8; 16]>::try_from) {
+            Some(Ok(address)) => (Host::V6(Ipv6Addr::from(address)), 20),
+            _ => return Ok(None),
+        },
+        // Where this one ends nobody knows, and there is nothing to wait for.
+        Some(_) => return Ok(Some(Err(Reply::AddressType))),
     };
     let Some(&[high, low]) = bytes.get(end..end + 2) else {
         return Ok(None);
@@ -131,8 +150,12 @@ mod tests {
         assert_eq!(greeting(&[5, 2, 0, 2]), Ok(Some(vec![0, 2])));
         assert_eq!(greeting(&[5, 2, 0]), Ok(None));
         assert_eq!(greeting(b"GET "), Err(Malformed { at: 0, byte: b'G' }));
-        let both = Some((b"nodes".to_vec(), b"pw".to_vec()));
-        assert_eq!(credentials(b"\x01\x05nodes\x02pw"), Ok(both));
+        let both = Credentials {
+            username: b"nodes".to_vec(),
+            password: b"pw".to_vec(),
+        };
+        assert!(credentials(b"\x01\x05nodes\x02pw") == Ok(Some(both)));
+        assert!(credentials(b"\x01\x05nodes\x02p") == Ok(None));
         let named = Target {
             host: Host::Name("worker-1".into()),
             port: 8080,
@@ -149,24 +172,56 @@ mod tests {
             request(b"\x05\x01\x00\x01\x0a\x01\x02\x03\x00\x16"),
             Ok(Some(Ok(numbered)))
         );
-        assert_eq!(
-            request(b"\x05\x02\x00\x01\x0a\x01\x02\x03\x00\x16"),
-            Ok(Some(Err(Reply::Command)))
-        );
+        let sixth = Target {
+            host: Host::V6(Ipv6Addr::LOCALHOST),
+            port: 22,
+        };
+        let mut bytes = b"\x05\x01\x00\x04".to_vec();
+        bytes.extend(Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(request(&bytes), Ok(None));
+        bytes.extend([0, 22]);
+        assert_eq!(request(&bytes), Ok(Some(Ok(sixth))));
+        for (bytes, reply) in [
+            (b"\x05\x02\x00\x01\x0a\x01\x02\x03\x00\x16", Reply::Command),
+            (b"\x05\x03\x00\x01\x0a\x01\x02\x03\x00\x16", Reply::Command),
+            (b"\x05\x01\x00\x09\x0a\x01\x02\x03\x00\x16", Reply::AddressType),
+        ] {
+            assert_eq!(request(bytes), Ok(Some(Err(reply))));
+        }
+    }
+
+    /// What every parser promises, of any bytes: it ends, a message that is whole stays the same whatever follows, and
+    /// one that cannot become one is not waited for.
+    fn keeps_its_promises<T: PartialEq>(
+        parse: impl Fn(&[u8]) -> Result<Option<T>, Malformed>,
+        bytes: &[u8],
+        longest: usize,
+    ) {
+        let all = parse(bytes);
+        let first = (0..=bytes.len()).find(|end| parse(&bytes[..*end]) != Ok(None));
+        match first {
+            Some(end) => assert!(all == parse(&bytes[..end]) && end <= longest),
+            None => assert!(bytes.len() < longest),
+        }
     }
 
     proptest! {
         #[test]
         fn no_message_breaks_a_parser_and_none_is_taken_twice(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = (greeting(&bytes), credentials(&bytes), request(&bytes));
-            // Whole at some length, it is whole at every greater one, and the same.
-            for parse in [|bytes: &[u8]| request(bytes)] {
-                if let Ok(Some(message)) = parse(&bytes) {
-                    let mut more = bytes.clone();
-                    more.push(0);
-                    prop_assert_eq!(parse(&more), Ok(Some(message)));
-                }
-            }
+            keeps_its_promises(greeting, &bytes, 2 + 255);
+            keeps_its_promises(credentials, &bytes, 3 + 2 * 255);
+            keeps_its_promises(request, &bytes, 5 + 255 + 2);
+        }
+
+        #[test]
+        fn nearly_a_message_is_as_good(
+            start in proptest::sample::select(vec![vec![5, 1, 0, 1], vec![5, 1, 0, 3], vec![5, 1, 0, 4], vec![5, 9, 0, 3], vec![1, 5]]),
+            rest in proptest::collection::vec(any::<u8>(), 0..600),
+        ) {
+            let bytes = [start, rest].concat();
+            keeps_its_promises(greeting, &bytes, 2 + 255);
+            keeps_its_promises(credentials, &bytes, 3 + 2 * 255);
+            keeps_its_promises(request, &bytes, 5 + 255 + 2);
         }
     }
 }
