@@ -13,7 +13,7 @@ use virt::error::{Error as VirtError, ErrorNumber};
 use virt::sys;
 
 use super::domain::{DomainSpec, domain_xml};
-use super::error::{Action, HypervisorError, LibvirtError, Thing};
+use super::error::{Action, HypervisorError, LibvirtError, Thing, says_not_running};
 use super::events::CloseReason;
 use super::network::network_xml;
 use super::raw;
@@ -340,8 +340,8 @@ pub(super) fn is_gone(error: &VirtError) -> bool {
     let code = error.code();
     code.is(ErrorNumber::NoDomain)
         || code.is(ErrorNumber::NoNetwork)
-        // "domain is not running", "network 'x' is not active": it stopped between lookup and call.
-        || (code.is(ErrorNumber::OperationInvalid) && error.message().contains(" is not "))
+        // It stopped between lookup and call.
+        || (code.is(ErrorNumber::OperationInvalid) && says_not_running(error.message()))
 }
 
 /// libvirt's one number for a version: `major * 1,000,000 + minor * 1,000 + release` (virGetVersion).

@@ -188,10 +188,18 @@ impl HypervisorError {
     pub fn is_gone(&self) -> bool {
         self.libvirt().is_some_and(|error| match error.number {
             Some(ErrorNumber::NoDomain | ErrorNumber::NoNetwork) => true,
-            Some(ErrorNumber::OperationInvalid) => error.message.contains(" is not "),
+            Some(ErrorNumber::OperationInvalid) => says_not_running(&error.message),
             _ => false,
         })
     }
+}
+
+/// Whether libvirt refused an operation because what it is for does not run: "domain is not running", "network 'x' is not
+/// active". Every message of this kind begins with "Requested operation is not valid": "is not" alone tells nothing.
+pub(super) fn says_not_running(message: &str) -> bool {
+    ["is not running", "is not active"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 impl Fault for HypervisorError {
@@ -344,4 +352,33 @@ fn cure(message: &str) -> Option<&'static str> {
     let message = message.to_lowercase();
     let known = |(signs, _): &&(&[&str], &str)| signs.iter().any(|sign| message.contains(sign));
     CURES.iter().find(known).map(|(_, cure)| *cure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_for_another_reason_is_still_there() {
+        let gone = |message: &str| {
+            let source = LibvirtError {
+                message: message.to_owned(),
+                number: Some(ErrorNumber::OperationInvalid),
+            };
+            let (action, thing) = (Action::Destroy, Thing::Domain("a".to_owned()));
+            HypervisorError::Refused {
+                action,
+                thing,
+                source,
+            }
+            .is_gone()
+        };
+        assert!(gone("Requested operation is not valid: domain is not running"));
+        assert!(gone(
+            "Requested operation is not valid: network 'a' is not active"
+        ));
+        assert!(!gone(
+            "Requested operation is not valid: Network 'default' is already running"
+        ));
+    }
 }
