@@ -18,6 +18,9 @@ const RELAXED: Duration = Duration::from_secs(5);
 /// A look may cost this part of the time at the most: each takes QEMU's big lock, for which a translated guest waits.
 const SHARE: u32 = 50;
 
+/// But a look that took long because the host was short of time must not leave the node unseen for minutes.
+const LONGEST: Duration = Duration::from_secs(20);
+
 /// What decides.
 #[derive(Debug)]
 pub(super) struct Pace(Mutex<State>);
@@ -64,7 +67,7 @@ impl Pace {
         } else {
             RELAXED
         };
-        (!state.logged_in).then(|| before + pause.max(cost * SHARE))
+        (!state.logged_in).then(|| before + pause.max(cost.saturating_mul(SHARE).min(LONGEST)))
     }
 }
 
@@ -80,7 +83,10 @@ mod tests {
         let silent = began + SILENCE * 2;
         assert_eq!(pace.next_look(began, began, cheap), Some(began + RELAXED));
         assert_eq!(pace.next_look(silent, began, cheap), Some(began + CLOSE));
-        let dear = Duration::from_secs(1);
+        for endless in [Duration::from_secs(10), Duration::MAX] {
+            assert_eq!(pace.next_look(silent, began, endless), Some(began + LONGEST));
+        }
+        let dear = Duration::from_millis(300);
         assert_eq!(pace.next_look(silent, began, dear), Some(began + dear * SHARE));
         pace.logged_in();
         assert_eq!(pace.next_look(silent, began, cheap), None);
