@@ -21,7 +21,7 @@ mod watcher;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 pub use self::context::context;
@@ -68,6 +68,7 @@ impl Subject {
 #[derive(Debug)]
 pub struct Watch {
     notes: Notes,
+    closing: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -78,9 +79,11 @@ pub struct Watch {
 /// runtime.
 pub fn node(rounds: &Arc<Rounds>, subject: Subject, sender: mpsc::Sender<Seen>) -> Watch {
     let (told, notes) = mpsc::unbounded_channel();
-    let watcher = Watcher::new(rounds.clone(), subject, notes, sender);
+    let closing = Arc::new(Notify::new());
+    let watcher = Watcher::new(rounds.clone(), subject, notes, sender, closing.clone());
     Watch {
         notes: Notes(told),
+        closing,
         task: tokio::spawn(watcher.run()),
     }
 }
@@ -92,8 +95,12 @@ impl Watch {
     }
 
     /// Ends the watch and completes the recording; returns when that is on disk.
+    ///
+    /// Whoever closes has as a rule stopped reading, and may still hold the receiver: from here on, what does not fit into
+    /// the channel goes to the recording alone.
     pub async fn close(mut self, outcome: Outcome) {
         self.notes.seen(Evidence::End { outcome });
+        self.closing.notify_one();
         // That it broke off is of no more interest to anyone.
         let _ = (&mut self.task).await;
     }
@@ -162,5 +169,63 @@ fn accelerator(accelerator: Accelerator) -> evidence::Accelerator {
     match accelerator {
         Accelerator::Kvm => evidence::Accelerator::Kvm,
         Accelerator::Tcg => evidence::Accelerator::Tcg,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::Connection;
+    use crate::topology::name::Name;
+    use crate::topology::plan::Plan;
+
+    #[tokio::test]
+    async fn a_watch_closes_though_its_reader_has_stopped_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let console = dir.path().join("console.log");
+        std::fs::write(&console, vec![b'x'; 1 << 20]).unwrap();
+        let cluster: Name = "quiet-otter-5555".parse().unwrap();
+        let subject = Subject {
+            context: Context::default(),
+            domain: ObjectName::new(&cluster, &"a".parse().unwrap()),
+            console,
+            ignition_journal: None,
+            recording: dir.path().join("a.jsonl"),
+        };
+        let recording = subject.recording.clone();
+        let plan = Plan {
+            cluster,
+            networks: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let rounds = Rounds::start(
+            Connection::open("test:///default").unwrap(),
+            &plan,
+            dir.path().into(),
+        );
+        let (sender, mut receiver) = mpsc::channel(1);
+        let watch = node(&rounds, subject, sender);
+        // It has begun, has more to tell than fits, and nobody takes it.
+        assert!(receiver.recv().await.is_some());
+        watch.close(Outcome::Failed).await;
+        let recorded = std::fs::read_to_string(recording).unwrap();
+        let recorded: Vec<Seen> = recorded
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let printed: usize = recorded
+            .iter()
+            .map(|seen| match &seen.what {
+                Evidence::Console { bytes } => bytes.len(),
+                _ => 0,
+            })
+            .sum();
+        assert_eq!(printed, 1 << 20);
+        let outcome = Outcome::Failed;
+        assert_eq!(
+            recorded.last().map(|seen| &seen.what),
+            Some(&Evidence::End { outcome })
+        );
+        drop(receiver);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -41,6 +41,9 @@ pub(super) struct Watcher {
     subject: Subject,
     notes: mpsc::UnboundedReceiver<Evidence>,
     sender: mpsc::Sender<Seen>,
+    /// Told when nobody can be waited for any more.
+    closing: Arc<Notify>,
+    closed: bool,
     recording: Option<Recording>,
     console: Tail,
     /// Of the console: the beginning of a character that is not complete.
@@ -55,12 +58,15 @@ impl Watcher {
         subject: Subject,
         notes: mpsc::UnboundedReceiver<Evidence>,
         sender: mpsc::Sender<Seen>,
+        closing: Arc<Notify>,
     ) -> Self {
         Self {
             began: Instant::now(),
             rounds,
             notes,
             sender,
+            closing,
+            closed: false,
             recording: None,
             console: Tail::new(&subject.console),
             half: Vec::new(),
@@ -198,8 +204,19 @@ impl Watcher {
                 self.not_recorded(&error);
             }
         }
-        // Nobody judges any more: what comes is for the recording.
-        let _ = self.sender.send(seen).await;
+        if !self.closed {
+            tokio::select! {
+                () = self.closing.notified() => self.closed = true,
+                room = self.sender.reserve() => {
+                    // An error: nobody judges any more, what comes is for the recording.
+                    if let Ok(room) = room {
+                        room.send(seen);
+                    }
+                    return;
+                }
+            }
+        }
+        let _ = self.sender.try_send(seen);
     }
 
     async fn flush(&mut self) {
