@@ -182,10 +182,13 @@ async fn walk(
             Ok(Answer { status: Some(0), .. }) => break,
             answer => {
                 let said = answer.unwrap_or_else(|error| Answer::of(error)).said();
-                if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") || said.contains("Host key verification failed") {
+                if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
+                    || said.contains("Host key verification failed")
+                {
                     // cloud-init puts our host key in place while sshd may run with one of the image's already: for a
                     // while that is the ordinary course; only at the time limit is it the answer.
-                    waiting.next("its SSH login is refused, since it shows another host key than it was given");
+                    waiting
+                        .next("its SSH login is refused, since it shows another host key than it was given");
                 }
                 waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
             }
@@ -201,7 +204,9 @@ async fn walk(
         let mut pause = Duration::from_millis(500);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = attempt(node, ssh, command, left).await.unwrap_or_else(|error| Answer::of(error));
+            let answer = attempt(node, ssh, command, left)
+                .await
+                .unwrap_or_else(|error| Answer::of(error));
             let late = Instant::now() + pause >= deadline;
             let seen = ReadyCommand {
                 exit_status: answer.status,
@@ -289,7 +294,10 @@ impl Answer {
             .into_iter()
             .find(|text| !text.trim().is_empty())
             .cloned()
-            .unwrap_or_else(|| self.status.map_or_else(String::new, |status| format!("exit status {status}")))
+            .unwrap_or_else(|| {
+                self.status
+                    .map_or_else(String::new, |status| format!("exit status {status}"))
+            })
     }
 }
 
@@ -306,9 +314,13 @@ async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) 
 fn refusal(text: String) -> SshSeen {
     if text.contains("Permission denied") {
         SshSeen::Denied { text }
-    } else if ["kex_exchange_identification", "Connection closed by", "Connection reset by"]
-        .iter()
-        .any(|words| text.contains(words))
+    } else if [
+        "kex_exchange_identification",
+        "Connection closed by",
+        "Connection reset by",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
     {
         SshSeen::Closed { text }
     } else {

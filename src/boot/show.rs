@@ -107,7 +107,11 @@ pub fn failure(name: &str, diagnosis: &Diagnosis) -> String {
     } else {
         String::new()
     };
-    let _ = write!(text, "\nverdict: {} (phase: {}{boot}{certain})", verdict.code, verdict.phase);
+    let _ = write!(
+        text,
+        "\nverdict: {} (phase: {}{boot}{certain})",
+        verdict.code, verdict.phase
+    );
     for line in &verdict.evidence {
         let _ = write!(text, "\n│ {}", cut(line, WIDTH));
     }

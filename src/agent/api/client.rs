@@ -346,7 +346,9 @@ impl Client {
     /// A PNG of what a node's display shows.
     pub async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, ClientError> {
         let path = format!("/v1/nodes/{node}/screenshot");
-        let response = self.send(Method::GET, &path, Some(self.limits.answer), Some(node)).await?;
+        let response = self
+            .send(Method::GET, &path, Some(self.limits.answer), Some(node))
+            .await?;
         let png = response.bytes().await.map_err(|error| self.broken(&error))?;
         Ok(png.into())
     }

@@ -28,11 +28,7 @@ impl Refusal {
         "console",
         "the console cannot be read",
     );
-    pub(super) const OFF: Self = Self(
-        StatusCode::CONFLICT,
-        "off",
-        "the node's machine is not running",
-    );
+    pub(super) const OFF: Self = Self(StatusCode::CONFLICT, "off", "the node's machine is not running");
     pub(super) const SCREENSHOT: Self = Self(
         StatusCode::INTERNAL_SERVER_ERROR,
         "screenshot",

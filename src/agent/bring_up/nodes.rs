@@ -107,7 +107,12 @@ async fn one(
         .progress
         .node(Level::Info, name, format!("powered on, {}", planned.address()));
     let subject = Subject::new(held, planned, accelerator);
-    let judging = Judging::begin(standing.rounds()?, subject, name.clone(), standing.progress.clone());
+    let judging = Judging::begin(
+        standing.rounds()?,
+        subject,
+        name.clone(),
+        standing.progress.clone(),
+    );
     held.follow(name, &judging);
     let factor = match accelerator {
         Accelerator::Tcg => TCG_FACTOR,
@@ -123,7 +128,15 @@ async fn one(
             command: COMMAND_LIMIT * factor,
         },
     };
-    let walked = until_ready(planned, &standing.ssh, limits, stopped, &judging, &standing.progress).await;
+    let walked = until_ready(
+        planned,
+        &standing.ssh,
+        limits,
+        stopped,
+        &judging,
+        &standing.progress,
+    )
+    .await;
     match walked {
         Ok(took) => {
             let diagnosis = judging.end(Outcome::Ready).await;
@@ -186,7 +199,9 @@ async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
 const LAST_LOOK: Duration = Duration::from_secs(15);
 
 async fn quote_console(standing: &Standing, node: &Name) {
-    let console = tokio::fs::read(standing.held.console(node)).await.unwrap_or_default();
+    let console = tokio::fs::read(standing.held.console(node))
+        .await
+        .unwrap_or_default();
     let lines = last_lines(&console, QUOTED_LINES);
     let title = match lines.len() {
         0 => "its serial console says nothing".to_owned(),

@@ -179,7 +179,9 @@ impl Standing {
 
     /// What goes round all nodes while they boot.
     pub fn rounds(&self) -> Result<&Arc<Rounds>, BringUpError> {
-        self.rounds.as_ref().ok_or(BringUpError::Broken("the watch over the nodes"))
+        self.rounds
+            .as_ref()
+            .ok_or(BringUpError::Broken("the watch over the nodes"))
     }
 
     /// Nothing boots any more: what looks at all nodes while they do, ends.
