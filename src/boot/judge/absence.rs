@@ -501,7 +501,8 @@ impl Judge {
 
     fn job_absences(&mut self) {
         let job = self.boot.job.clone().filter(|job| {
-            self.boot.login.is_none() && job.last.saturating_sub(job.since) >= Duration::from_secs(20)
+            self.boot.login.is_none()
+                && (self.ended.is_some() || job.last.saturating_sub(job.since) >= Duration::from_secs(20))
         });
         let network = job.as_ref().is_some_and(|job| {
             let what = job.what.to_ascii_lowercase();

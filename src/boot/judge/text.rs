@@ -193,6 +193,10 @@ impl Judge {
     }
 
     fn sign(&mut self, sign: Sign, line: &Line<'_>) {
+        // Only a running init system has such a word for a line; a quiet kernel may have said nothing before.
+        if line.status.is_some() {
+            self.enter(Phase::Initramfs);
+        }
         match sign {
             Sign::Firmware => self.firmware_speaks(),
             Sign::Loads => {
@@ -295,6 +299,7 @@ impl Judge {
                 }
             }
             Sign::IgnitionFailed(what) => {
+                self.enter(Phase::Initramfs);
                 self.boot
                     .hints
                     .entry(Hint::Ignition)
@@ -396,6 +401,7 @@ impl Judge {
                     .or_insert_with(|| (line.body.to_owned(), line.text.to_owned()));
             }
             Cause::BootloaderWaits => self.boot.loader = true,
+            Cause::InitramfsShell | Cause::PassphraseWanted => self.enter(Phase::Initramfs),
             _ => {}
         }
         if matches!(cause.phase(), Phase::Netboot | Phase::Bootloader) {
@@ -477,6 +483,7 @@ impl Judge {
         if self.boot.login.is_some() {
             return;
         }
+        self.enter(Phase::Initramfs);
         let cause = if self.boot.phase <= Phase::Initramfs {
             Cause::InitramfsShell
         } else {
