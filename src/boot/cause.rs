@@ -246,7 +246,7 @@ causes! {
     PoweredOff "powered-off" Userspace Fatal After(0),
         "The node powered itself off",
         "Look for what asked for it: a first-boot script, cloud-init's power_state, `rd.shell=0` of an initial RAM disk that gave up, a finished installer.";
-    DiskFull "disk-full" Userspace Complaint Scaled(60),
+    DiskFull "disk-full" Userspace Complaint Never,
         "A file system of the node is full",
         "Give the node a larger `disk`, and let the image grow its root file system at the first boot (growpart).";
     OomKilled "oom-killed" Userspace Complaint Never,
@@ -321,7 +321,7 @@ causes! {
     SshFiltered "ssh-filtered" SshPort Device Scaled(60),
         "The node answers on the network but not on its SSH port",
         "Look for a firewall in the node that drops port 22.";
-    SshdNoHostKeys "sshd-no-host-keys" SshPort Complaint Scaled(20),
+    SshdNoHostKeys "sshd-no-host-keys" SshPort Complaint Never,
         "The SSH server has no host keys and ended",
         "Let the image make them at the first boot (ssh-keygen -A, or cloud-init's ssh_deletekeys).";
     SshdNotRunning "sshd-not-running" SshPort Device Scaled(30),
@@ -336,6 +336,9 @@ causes! {
     SshKeyRefused "ssh-key-refused" SshLogin Device Never,
         "The SSH server does not take the cluster's key for this user",
         "The user or the key is missing in the node: look at the first-boot configuration, at `ssh_user`, at the owner and mode of ~/.ssh, and at PermitRootLogin.";
+    SshHostKeyDiffers "ssh-host-key-differs" SshLogin Device Never,
+        "The SSH server has another host key than the one that the cluster made for this node",
+        "Either another machine has this address, or the first-boot configuration that installs the key was not applied: look at cloud-init or Ignition.";
     LoginNotAllowed "login-not-allowed" SshLogin Device Scaled(90),
         "The node knows the key but lets nobody in yet",
         "The boot is unfinished (/run/nologin), or the account is locked or expired.";

@@ -587,6 +587,12 @@ const MARKS: &[Mark] = &[
     Mark("Gave up waiting for root", Start, Initramfs, H(RootMissing, All)),
     Mark("ALERT!", Start, Initramfs, H(RootMissing, After)),
     Mark(
+        "Rebooting automatically due to panic= boot argument",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
+    Mark(
         "(initramfs)",
         Start,
         Initramfs,

@@ -44,6 +44,16 @@ pub fn diagnosis(diagnosis: &Diagnosis, colour: bool) -> String {
     if diagnosis.timed && !diagnosis.timeline.is_empty() {
         text.push('\n');
         text += &phases(diagnosis, colour);
+    } else if !diagnosis.timeline.is_empty() {
+        // A text has no times.
+        let skip = diagnosis.timeline.len().saturating_sub(STEPS);
+        let names: Vec<&str> = diagnosis
+            .timeline
+            .iter()
+            .skip(skip)
+            .map(|step| step.phase.title())
+            .collect();
+        let _ = writeln!(text, "\nCame through: {}", names.join(", "));
     }
     if diagnosis.skipped > 0 {
         let _ = writeln!(
@@ -204,7 +214,16 @@ mod tests {
     fn a_diagnosis_fits_a_screen_and_begins_with_the_verdict() {
         let text = "SeaBIOS (version 1.16.3)\nBooting from Hard Disk...\nGRUB loading.\nWelcome to GRUB!\n\nerror: no such device: 3f1c.\nEntering rescue mode...\ngrub rescue> ";
         let told = diagnose("console", text.as_bytes()).unwrap();
-        insta::assert_snapshot!(super::diagnosis(&told, false), @"");
+        insta::assert_snapshot!(super::diagnosis(&told, false), @r"
+        The node: bootloader-rescue (bootloader)
+        GRUB did not find its own files and stopped at its rescue prompt: no such device: 3f1c.
+          │ error: no such device: 3f1c.
+          │ grub rescue>
+        help: The disk is cut short or was copied from a machine with another layout: check the image's
+              checksum, or run grub-install again.
+
+        Came through: firmware, bootloader
+        ");
         assert!(super::diagnosis(&told, true).starts_with("\x1b[1;31m"));
     }
 }

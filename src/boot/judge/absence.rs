@@ -70,10 +70,7 @@ impl Judge {
 
     /// Since when the system has been up, with its first-boot configuration done: from then on, what is missing is missing.
     pub(super) fn settled(&self) -> Option<Duration> {
-        let seeded = self
-            .context
-            .as_ref()
-            .is_some_and(|context| context.first_boot == FirstBoot::CloudInit);
+        let seeded = self.seeded();
         if let Some(done) = self.boot.cloud_done {
             return Some(self.boot.login.map_or(done, |login| login.max(done)));
         }
@@ -84,8 +81,20 @@ impl Judge {
                 None => Some(login),
             };
         }
+        if self.over() && self.boot.phase >= Phase::Kernel {
+            return Some(self.now);
+        }
         if self.boot.printed {
-            return None;
+            // A system without a login prompt on its console has come as far as it will when it prints no more. systemd
+            // says after some seconds what it waits for.
+            let waits = self
+                .boot
+                .job
+                .as_ref()
+                .is_some_and(|job| job.last + Duration::from_secs(10) > self.now);
+            let quiet = if self.boot.welcomes > 0 { 150 } else { 45 };
+            let up = self.boot.phase >= Phase::Initramfs && !waits;
+            return self.past_point(self.moves.line, quiet).filter(|_| up);
         }
         // A silent system: long after its kernel came up, with nothing to do.
         let begun = self
@@ -96,6 +105,13 @@ impl Judge {
             .map(|step| step.from())?;
         let idle = self.moves.counters.is_none() || self.moves.load < 0.15;
         self.past_point(begun, 120).filter(|_| idle)
+    }
+
+    /// Whether it was given a seed for cloud-init.
+    fn seeded(&self) -> bool {
+        self.context
+            .as_ref()
+            .is_some_and(|context| context.first_boot == FirstBoot::CloudInit)
     }
 
     fn past_point(&self, from: Duration, seconds: u64) -> Option<Duration> {
@@ -297,7 +313,12 @@ impl Judge {
                 let mut evidence = vec!["the node refuses connections to its SSH port".to_owned()];
                 let detail = unit.map(|unit| unit.what.clone()).unwrap_or_default();
                 evidence.extend(unit.map(|unit| unit.line.clone()));
-                self.since(Cause::SshdNotRunning, since, detail, evidence)
+                let told = unit.is_some() || self.suspects.contains_key(&Cause::SshdNoHostKeys);
+                let mut held = self.since(Cause::SshdNotRunning, since, detail, evidence);
+                if let Some(settled) = settled.filter(|_| told) {
+                    held.ends = Some(since.max(settled) + self.scaled(10));
+                }
+                held
             });
         self.hold(Cause::SshdNotRunning, refused);
 
@@ -328,44 +349,16 @@ impl Judge {
             self.hold(cause, held);
         }
 
-        // A key may come late: cloud-init writes it, and a server may be up before that.
-        let denied = is(Contact::Denied, 1).map(|since| {
+        for (contact, cause) in [
+            (Contact::Denied, Cause::SshKeyRefused),
+            (Contact::HostKey, Cause::SshHostKeyDiffers),
+        ] {
             let count = last.map_or(0, |(.., count)| count);
-            let lasted = self.now.saturating_sub(since);
-            let seeded = self
-                .context
-                .as_ref()
-                .is_some_and(|context| context.first_boot == FirstBoot::CloudInit);
-            let certain = match (self.boot.cloud_done, settled) {
-                (Some(_), _) => self.ssh.denied_after >= 2,
-                (None, Some(_)) => count >= 3 && lasted >= self.scaled(10),
-                (None, None) if seeded || self.boot.cloud_init.is_some() => {
-                    count >= 4 && lasted >= self.scaled(60)
-                }
-                (None, None) => count >= 3 && lasted >= self.scaled(20),
-            };
-            let user = self
-                .context
-                .as_ref()
-                .map(|context| context.ssh_user.clone())
-                .unwrap_or_default();
-            Held {
-                since,
-                ends: certain.then_some(self.now),
-                detail: if user.is_empty() {
-                    String::new()
-                } else {
-                    format!("user {user}")
-                },
-                evidence: told(&self.ssh.text),
-            }
-        });
-        self.hold(Cause::SshKeyRefused, denied);
+            let held = is(contact, 1).map(|since| self.refused_key(cause, since, count));
+            self.hold(cause, held);
+        }
 
-        let seeded = self
-            .context
-            .as_ref()
-            .is_some_and(|context| context.first_boot == FirstBoot::CloudInit);
+        let seeded = self.seeded();
         let disabled = self.suspects.contains_key(&Cause::CloudInitAbsent);
         let absent =
             seeded && self.boot.cloud_init.is_none() && self.boot.cloud_done.is_none() && self.boot.printed;
@@ -382,6 +375,41 @@ impl Judge {
                     }),
                 );
             }
+        }
+    }
+
+    /// A key may come late: cloud-init writes it, and a server may be up before that.
+    fn refused_key(&self, cause: Cause, since: Duration, count: u32) -> Held {
+        let lasted = self.now.saturating_sub(since);
+        let certain = match (self.boot.cloud_done, self.settled()) {
+            (Some(_), _) => self.ssh.denied_after >= 2,
+            (None, Some(_)) => count >= 3 && lasted >= self.scaled(10),
+            (None, None) if self.seeded() || self.boot.cloud_init.is_some() => {
+                count >= 4 && lasted >= self.scaled(60)
+            }
+            (None, None) => count >= 3 && lasted >= self.scaled(20),
+        };
+        // Once certain, certain until something else is answered.
+        let before = self.suspects.get(&cause).and_then(|known| known.ends);
+        let user = self
+            .context
+            .as_ref()
+            .map(|context| context.ssh_user.clone())
+            .unwrap_or_default();
+        let named = cause == Cause::SshKeyRefused && !user.is_empty();
+        Held {
+            since,
+            ends: before.or(certain.then_some(self.now)),
+            detail: if named {
+                format!("user {user}")
+            } else {
+                String::new()
+            },
+            evidence: if self.ssh.text.is_empty() {
+                Vec::new()
+            } else {
+                vec![self.ssh.text.clone()]
+            },
         }
     }
 
@@ -473,7 +501,8 @@ impl Judge {
 
     fn job_absences(&mut self) {
         let job = self.boot.job.clone().filter(|job| {
-            self.boot.login.is_none() && job.last.saturating_sub(job.since) >= Duration::from_secs(20)
+            self.boot.login.is_none()
+                && (self.ended.is_some() || job.last.saturating_sub(job.since) >= Duration::from_secs(20))
         });
         let network = job.as_ref().is_some_and(|job| {
             let what = job.what.to_ascii_lowercase();

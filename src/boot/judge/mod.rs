@@ -93,7 +93,8 @@ struct Boot {
     orderly: bool,
     job: Option<Job>,
     emergency: bool,
-    hints: BTreeMap<Hint, (Duration, String)>,
+    /// What it is about, and the line that told it.
+    hints: BTreeMap<Hint, (String, String)>,
     failures: Vec<Failure>,
     last_long: String,
 }
@@ -179,6 +180,8 @@ struct Past {
 /// When something last moved.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moves {
+    /// Lines of the console.
+    line: Duration,
     /// Lines, disk requests, devices, phases.
     last: Duration,
     /// CPU time.
@@ -229,6 +232,7 @@ enum Contact {
     NoBanner,
     Closed,
     Denied,
+    HostKey,
     NotAllowed,
     Failed,
 }

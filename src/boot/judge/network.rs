@@ -169,8 +169,23 @@ impl Judge {
         ]
         .iter()
         .any(|words| text.contains(words));
-        let contact = if not_yet && contact != Contact::Unreachable {
+        let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        let contact = if matches!(
+            contact,
+            Contact::Unreachable | Contact::TimedOut | Contact::Refused
+        ) {
+            contact
+        } else if not_yet {
             Contact::NotAllowed
+        } else if has(&[
+            "Host key verification failed",
+            "HOST IDENTIFICATION HAS CHANGED",
+            "host key is known for",
+        ]) {
+            Contact::HostKey
+        } else if has(&["Please login as the user", "Permission denied ("]) {
+            // Images let root in with the cluster's key only to tell it to go away.
+            Contact::Denied
         } else {
             contact
         };
@@ -189,13 +204,13 @@ impl Judge {
         }
         match contact {
             Contact::Refused => self.silently_reach(Phase::SshPort),
-            Contact::Denied | Contact::NotAllowed => self.leave_for_ssh(),
+            Contact::Denied | Contact::NotAllowed | Contact::HostKey => self.leave_for_ssh(),
             _ => {}
         }
         if self.boot.phase == Phase::Address && self.net.expected_at.is_some() {
             self.enter(Phase::SshPort);
         }
-        if contact == Contact::Denied && self.boot.cloud_done.is_some() {
+        if matches!(contact, Contact::Denied | Contact::HostKey) && self.boot.cloud_done.is_some() {
             self.ssh.denied_after += 1;
         }
         self.ssh.last = Some(match self.ssh.last {

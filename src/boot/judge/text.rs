@@ -84,6 +84,7 @@ impl Judge {
         if text.trim().is_empty() {
             return;
         }
+        self.moves.line = self.now;
         let repeated = self.recent.back().is_some_and(|last| last == text);
         if !repeated {
             self.remember(text);
@@ -192,6 +193,10 @@ impl Judge {
     }
 
     fn sign(&mut self, sign: Sign, line: &Line<'_>) {
+        // Only a running init system has such a word for a line; a quiet kernel may have said nothing before.
+        if line.status.is_some() {
+            self.enter(Phase::Initramfs);
+        }
         match sign {
             Sign::Firmware => self.firmware_speaks(),
             Sign::Loads => {
@@ -294,10 +299,11 @@ impl Judge {
                 }
             }
             Sign::IgnitionFailed(what) => {
+                self.enter(Phase::Initramfs);
                 self.boot
                     .hints
                     .entry(Hint::Ignition)
-                    .or_insert((self.now, what.clone()));
+                    .or_insert_with(|| (what.clone(), line.text.to_owned()));
                 self.suspect(Cause::IgnitionFailed, what, vec![line.text.to_owned()]);
             }
             Sign::IgnitionAttempt(count, what) => {
@@ -389,10 +395,13 @@ impl Judge {
                 }
             }
             Cause::OomKilled => {
-                let what = line.body.to_owned();
-                self.boot.hints.entry(Hint::NoMemory).or_insert((self.now, what));
+                self.boot
+                    .hints
+                    .entry(Hint::NoMemory)
+                    .or_insert_with(|| (line.body.to_owned(), line.text.to_owned()));
             }
             Cause::BootloaderWaits => self.boot.loader = true,
+            Cause::InitramfsShell | Cause::PassphraseWanted => self.enter(Phase::Initramfs),
             _ => {}
         }
         if matches!(cause.phase(), Phase::Netboot | Phase::Bootloader) {
@@ -420,10 +429,13 @@ impl Judge {
         // A named device tells more than the general complaint before it.
         let better = |old: &str| !old.contains('/') && !old.contains("UUID") && detail.contains('/');
         match self.boot.hints.get_mut(&hint) {
-            Some((_, old)) if better(old) => *old = detail,
+            Some((old, told)) if better(old) => {
+                *old = detail;
+                line.text.clone_into(told);
+            }
             Some(_) => {}
             None => {
-                self.boot.hints.insert(hint, (self.now, detail));
+                self.boot.hints.insert(hint, (detail, line.text.to_owned()));
             }
         }
     }
@@ -442,7 +454,13 @@ impl Judge {
         let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
         let hints = &self.boot.hints;
         let cause = if has(&["Unable to mount root fs"]) {
-            if hints.contains_key(&Hint::BadInitramfs) {
+            // What could not be written had no room: it is unpacked into memory.
+            if hints
+                .get(&Hint::BadInitramfs)
+                .is_some_and(|(told, _)| told.contains("write error"))
+            {
+                Cause::OutOfMemory
+            } else if hints.contains_key(&Hint::BadInitramfs) {
                 Cause::InitramfsBroken
             } else {
                 Cause::RootNotFound
@@ -465,6 +483,7 @@ impl Judge {
         if self.boot.login.is_some() {
             return;
         }
+        self.enter(Phase::Initramfs);
         let cause = if self.boot.phase <= Phase::Initramfs {
             Cause::InitramfsShell
         } else {

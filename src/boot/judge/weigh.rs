@@ -127,7 +127,7 @@ impl Judge {
     /// What stands behind a failure that names no reason itself.
     fn refine(&self, cause: Cause, mut suspect: Suspect) -> (Cause, Suspect) {
         let boot = &self.boot;
-        let hint = |hint: Hint| boot.hints.get(&hint).map(|(_, detail)| detail.clone());
+        let hint = |hint: Hint| boot.hints.get(&hint).map(|(detail, _)| detail.clone());
         let early = suspect.phase <= Phase::Initramfs;
         let reason = boot.reason();
         let found = match cause {
@@ -229,7 +229,12 @@ impl Judge {
         if let Some(reason) = reason.filter(|reason| reason.what == detail) {
             push_first(&mut suspect.evidence, reason.line.clone());
         } else {
-            push_first(&mut suspect.evidence, detail.clone());
+            let line = boot
+                .hints
+                .values()
+                .find(|(told, _)| *told == detail)
+                .map(|(_, line)| line.clone());
+            push_first(&mut suspect.evidence, line.unwrap_or_else(|| detail.clone()));
         }
         suspect.detail = detail;
         (cause, suspect)
@@ -245,10 +250,9 @@ impl Judge {
         };
         match cause {
             Cause::SshKeyRefused
+            | Cause::SshHostKeyDiffers
             | Cause::LoginNotAllowed
-            | Cause::SshdNotRunning
-            | Cause::NoDhcpRequest
-            | Cause::AddressElsewhere => {
+            | Cause::SshdNotRunning => {
                 let first_boot = of(&[
                     Cause::UserDataInvalid,
                     Cause::SeedNotFound,
@@ -260,8 +264,7 @@ impl Judge {
                 match cause {
                     // Without its first-boot configuration an image mostly uses DHCP, and has its SSH server.
                     Cause::SshdNotRunning => keys,
-                    Cause::SshKeyRefused | Cause::LoginNotAllowed => first_boot,
-                    _ => None,
+                    _ => first_boot,
                 }
             }
             Cause::Hung => of(&[
@@ -377,13 +380,6 @@ impl Judge {
             evidence: Vec::new(),
         };
         let timed_out = over && self.ended.is_none_or(|outcome| outcome == Outcome::TimedOut);
-        if let Some((cause, suspect)) = held.filter(|(cause, _)| cause.weight() == Weight::Device) {
-            let behind = self.explanation(cause);
-            let (cause, suspect) = behind
-                .and_then(|behind| Some((behind, self.suspects.get(&behind)?)))
-                .unwrap_or((cause, suspect));
-            return (cause, suspect.clone(), false);
-        }
         if timed_out && moving && self.context.is_some() && self.boot.phase < Phase::Address {
             return (
                 Cause::SlowNotStuck,
@@ -391,13 +387,28 @@ impl Judge {
                 false,
             );
         }
+        if let Some((cause, suspect)) = held.filter(|(cause, _)| cause.weight() == Weight::Device) {
+            let behind = self.explanation(cause);
+            let (cause, suspect) = behind
+                .and_then(|behind| Some((behind, self.suspects.get(&behind)?)))
+                .unwrap_or((cause, suspect));
+            return (cause, suspect.clone(), false);
+        }
         if let Some((cause, suspect)) = held {
             return (cause, suspect.clone(), false);
         }
         if let Some((cause, suspect)) = &self.past.first {
             return (*cause, suspect.clone(), false);
         }
-        (Cause::Unknown, blank(String::new()), false)
+        if self.boot.phase == Phase::Bootloader && !self.boot.loader {
+            return (Cause::BootSectorStuck, blank(String::new()), false);
+        }
+        let seen = if self.boot.login.is_some() {
+            "its console shows no failure, and a login prompt".to_owned()
+        } else {
+            format!("it was last seen at {}", self.boot.phase)
+        };
+        (Cause::Unknown, blank(seen), false)
     }
 
     fn others(&self, chosen: Cause, suspect: &Suspect) -> Vec<Candidate> {
