@@ -7,11 +7,11 @@ import sys
 
 from standin import Broken, Refused
 
-from . import put
+from . import image, put, start, ten
 from .place import Failed, place
 from .table import as_json, show
 
-PARTS = {"put": put}
+PARTS = {"put": put, "check": start, "ten": ten, "image": image}
 
 
 def main():
