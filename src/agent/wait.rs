@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout_at};
 
 use super::ssh::Ssh;
 use crate::progress::{Level, Progress};
@@ -159,9 +160,9 @@ async fn walk(
             format!("{text} ({:.1}s)", begun.elapsed().as_secs_f64()),
         );
     };
-    while let Err(error) = greet(node).await {
+    while let Err(error) = greet(node, waiting).await {
         waiting.heard(error);
-        sleep(Duration::from_millis(100)).await;
+        sleep(TRY_EVERY).await;
     }
     told("SSH port answers".to_owned());
     waiting.next("its SSH login is refused");
@@ -202,22 +203,39 @@ async fn walk(
     Ok(())
 }
 
+/// The pause between two tries of a port.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long one try is kept: a guest that is busy booting may take a while to answer.
+const TRY_LIMIT: Duration = Duration::from_secs(2);
+
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode) -> Result<(), String> {
-    let address = (node.address(), 22);
-    // An address that nobody has yet swallows packets: try again rather than wait for TCP's own repetitions.
-    let connect = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address));
-    let mut stream = match connect.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("no answer at its address".to_owned()),
-    };
+async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<(), String> {
+    let mut stream = connect(node, waiting).await;
     let mut greeting = [0; 4];
     match tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut greeting)).await {
         Ok(Ok(_)) if &greeting == b"SSH-" => Ok(()),
         Ok(Ok(_)) => Err("port 22 answers, but not as an SSH server".to_owned()),
         Ok(Err(_)) => Err("port 22 closes the connection without a greeting".to_owned()),
         Err(_) => Err("port 22 accepts, but sends no greeting".to_owned()),
+    }
+}
+
+/// Waits until port 22 accepts. Tries overlap: packets to a guest that has no address yet are lost, TCP repeats them only
+/// after a second and more, and the node may be up long before. Those that are given up leave no trace in the guest.
+async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
+    let mut tries = FuturesUnordered::new();
+    let mut tick = tokio::time::interval(TRY_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => tries.push(tokio::time::timeout(TRY_LIMIT, TcpStream::connect((node.address(), 22)))),
+            Some(tried) = tries.next() => match tried {
+                Ok(Ok(stream)) => return stream,
+                Ok(Err(error)) => waiting.heard(error.to_string()),
+                Err(_) => waiting.heard("no answer at its address".to_owned()),
+            },
+        }
     }
 }
 
