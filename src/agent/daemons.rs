@@ -157,14 +157,19 @@ pub async fn start(
     deaths: mpsc::UnboundedSender<DaemonError>,
 ) -> Result<Daemons, DaemonError> {
     prepare(directory, firewall().await)?;
-    let mut watchers = Vec::new();
-    for (name, socket) in [
+    // Side by side: libvirtd asks virtlogd for nothing before its first machine.
+    let started = [
         ("virtlogd", "/run/libvirt/virtlogd-sock"),
         ("libvirtd", "/run/libvirt/libvirt-sock"),
-    ] {
+    ]
+    .map(|(name, socket)| async move {
         let log = directory.join(format!("{name}.log"));
         let mut child = spawn(name, &log)?;
         wait_for_socket(name, socket, &log, &mut child).await?;
+        Ok::<_, DaemonError>((name, log, child))
+    });
+    let mut watchers = Vec::new();
+    for (name, log, mut child) in futures_util::future::try_join_all(started).await? {
         let deaths = deaths.clone();
         watchers.push(tokio::spawn(async move {
             if let Ok(status) = child.wait().await {

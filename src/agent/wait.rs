@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, sleep, timeout_at};
 
 use super::judging::Judging;
 use super::ssh::Ssh;
@@ -165,14 +166,14 @@ async fn walk(
     waiting: &Waiting,
 ) -> Result<(), NotReady> {
     loop {
-        match greet(node).await {
+        match greet(node, waiting).await {
             Ok(text) => {
                 waiting.heard(String::new(), Evidence::Ssh(SshSeen::Banner { text }));
                 break;
             }
             Err((said, seen)) => waiting.heard(said, Evidence::Ssh(seen)),
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(TRY_EVERY).await;
     }
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
@@ -229,26 +230,15 @@ async fn walk(
     Ok(())
 }
 
+/// The pause between two tries of a port.
+const TRY_EVERY: Duration = Duration::from_millis(100);
+
+/// How long one try is kept: a guest that is busy booting may take a while to answer.
+const TRY_LIMIT: Duration = Duration::from_secs(2);
+
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode) -> Result<String, (String, SshSeen)> {
-    let address = (node.address(), 22);
-    // An address that nobody has yet swallows packets: try again rather than wait for TCP's own repetitions.
-    let connect = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address));
-    let mut stream = match connect.await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            let seen = match error.kind() {
-                ErrorKind::ConnectionRefused => SshSeen::Refused,
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => SshSeen::Unreachable,
-                ErrorKind::TimedOut => SshSeen::TimedOut,
-                _ => SshSeen::Failed {
-                    text: error.to_string(),
-                },
-            };
-            return Err((error.to_string(), seen));
-        }
-        Err(_) => return Err(("no answer at its address".to_owned(), SshSeen::TimedOut)),
-    };
+async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
+    let mut stream = connect(node, waiting).await;
     let mut greeting = [0; 255];
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut greeting)).await;
     match read {
@@ -267,6 +257,38 @@ async fn greet(node: &PlannedNode) -> Result<String, (String, SshSeen)> {
             "port 22 accepts, but sends no greeting".to_owned(),
             SshSeen::NoBanner,
         )),
+    }
+}
+
+/// Waits until port 22 accepts. Tries overlap: packets to a guest that has no address yet are lost, TCP repeats them only
+/// after a second and more, and the node may be up long before. Those that are given up leave no trace in the guest.
+async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
+    let mut tries = FuturesUnordered::new();
+    let mut tick = tokio::time::interval(TRY_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => tries.push(tokio::time::timeout(TRY_LIMIT, TcpStream::connect((node.address(), 22)))),
+            Some(tried) = tries.next() => {
+                let (said, seen) = match tried {
+                    Ok(Ok(stream)) => return stream,
+                    Ok(Err(error)) => (error.to_string(), unanswered(&error)),
+                    Err(_) => ("no answer at its address".to_owned(), SshSeen::TimedOut),
+                };
+                waiting.heard(said, Evidence::Ssh(seen));
+            }
+        }
+    }
+}
+
+fn unanswered(error: &std::io::Error) -> SshSeen {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => SshSeen::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => SshSeen::Unreachable,
+        ErrorKind::TimedOut => SshSeen::TimedOut,
+        _ => SshSeen::Failed {
+            text: error.to_string(),
+        },
     }
 }
 

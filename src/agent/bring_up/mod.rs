@@ -115,14 +115,15 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     let held = standing.held.clone();
     let (order, progress) = (&held.order, standing.progress.clone());
     let images_directory = order.images.clone();
-    prepare_host(&progress).await?;
+    host::prepare(&progress)?;
     standing.listen().await?;
+    let standing_so_far = &*standing;
     let accelerator = async {
         let verdict = accelerator::probe(order.accelerator, &progress).await?;
         let cpus = admit(order, verdict.accelerator)?;
         Ok::<_, BringUpError>((verdict.accelerator, cpus))
     };
-    let images = async {
+    let disks = async {
         let mut sources: Vec<&ImageSource> = order.plan.nodes.iter().map(|node| &node.node.image).collect();
         sources.sort();
         sources.dedup();
@@ -131,10 +132,14 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
             Ok::<_, ImageError>((source.clone(), prepared))
         });
         let all = futures_util::future::try_join_all(prepared).await?;
-        Ok(all.into_iter().collect::<BTreeMap<ImageSource, Prepared>>())
+        let images = all.into_iter().collect::<BTreeMap<ImageSource, Prepared>>();
+        nodes::lay_out(standing_so_far, &images).await
     };
     let hypervisor = async {
-        let daemons = daemons::start(&order.directory, standing.deaths.clone()).await?;
+        // What is left of bridges and rules must be gone before networks come up; the daemons do not mind it.
+        let daemons = daemons::start(&order.directory, standing_so_far.deaths.clone());
+        let (daemons, ()) = tokio::join!(daemons, clear_leftovers(&progress));
+        let daemons = daemons?;
         let connection = blocking(|| Connection::open("qemu:///system")).await??;
         let events = connection.run(Events::subscribe).await?;
         // The first question about QEMU makes libvirtd probe it for half a second: networks come up beside that.
@@ -150,8 +155,8 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         let (found, ()) = tokio::try_join!(connection.run(Connection::versions), networks)?;
         Ok::<_, BringUpError>((daemons, connection, events, found))
     };
-    let ((accelerator, cpus), images, (daemons, connection, events, found)) =
-        tokio::try_join!(accelerator, images, hypervisor)?;
+    let ((accelerator, cpus), disks, (daemons, connection, events, found)) =
+        tokio::try_join!(accelerator, disks, hypervisor)?;
     let _ = held.found.accelerator.set(accelerator);
     let _ = held.found.versions.set(Versions {
         resource: env!("CARGO_PKG_VERSION").to_owned(),
@@ -165,7 +170,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         count(order.plan.nodes.len(), "node")
     ));
     standing.libvirt_is_up(daemons, connection, events);
-    nodes::bring_up(standing, accelerator, cpus, &images).await?;
+    nodes::bring_up(standing, accelerator, cpus, disks).await?;
     standing.all_are_up();
     collect::collect(standing).await?;
     let _ = held.found.expires_at.set(super::view::now() + order.lifetime);
@@ -173,9 +178,8 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     Ok(())
 }
 
-/// Devices, mounts and settings that libvirtd needs, and no trace of a cluster before this one.
-async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
-    host::prepare(progress)?;
+/// Removes every trace of a cluster before this one.
+async fn clear_leftovers(progress: &Progress) {
     let cleared = leftovers::clear().await;
     if !cleared.removed.is_empty() {
         progress.info(format!(
@@ -188,7 +192,6 @@ async fn prepare_host(progress: &Progress) -> Result<(), BringUpError> {
             "an earlier cluster left what cannot be removed: {failed}"
         ));
     }
-    Ok(())
 }
 
 /// Before anything is booted: whether the nodes fit into what is free. Gives the CPUs that there are for them.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::{BringUpError, Standing, blocking};
@@ -40,20 +40,43 @@ const TCG_FACTOR: u32 = 4;
 /// How much of a console is quoted when its node fails.
 const QUOTED_LINES: usize = 12;
 
+/// What a machine is made of on disk: its disks, and its Ignition configuration where it has one.
+type Laid = (Vec<Disk>, Option<std::path::PathBuf>);
+
+/// How many nodes' disks are made side by side: each is a start of qemu-img.
+const DISKS_AT_ONCE: usize = 8;
+
+/// Makes every node's disks and seed. Needs no libvirt, and so is done while that starts.
+pub async fn lay_out(
+    standing: &Standing,
+    images: &BTreeMap<ImageSource, Prepared>,
+) -> Result<BTreeMap<Name, Laid>, BringUpError> {
+    for name in ["disks", "seeds", "consoles", "evidence"] {
+        let path = standing.held.order.directory.join(name);
+        tokio::fs::create_dir_all(&path)
+            .await
+            .map_err(|source| BringUpError::Write(path, source))?;
+    }
+    let laid = standing.held.order.plan.nodes.iter().map(|node| async move {
+        let image = images
+            .get(&node.node.image)
+            .ok_or(BringUpError::Broken("the choice of an image"))?;
+        Ok((node.name().clone(), disks(standing, node, image).await?))
+    });
+    futures_util::stream::iter(laid)
+        .buffer_unordered(DISKS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
 /// Brings all nodes up. The first that fails ends it: a cluster of which one node is missing is no cluster.
 pub async fn bring_up(
     standing: &Standing,
     accelerator: Accelerator,
     cpus: usize,
-    images: &BTreeMap<ImageSource, Prepared>,
+    mut laid: BTreeMap<Name, Laid>,
 ) -> Result<(), BringUpError> {
     let held = &standing.held;
-    for name in ["disks", "seeds", "consoles", "evidence"] {
-        let path = held.order.directory.join(name);
-        tokio::fs::create_dir_all(&path)
-            .await
-            .map_err(|source| BringUpError::Write(path, source))?;
-    }
     let width = bring_up_width(held.order.plan.nodes.len(), cpus, accelerator);
     let slots = Arc::new(Semaphore::new(width));
     let mut walks: FuturesUnordered<_> = held
@@ -63,16 +86,15 @@ pub async fn bring_up(
         .iter()
         .map(|node| {
             let slots = slots.clone();
+            let disks = laid.remove(node.name());
             async move {
                 // Held until the node is ready: what is staggered is the boot, not the start of a process.
                 let _slot = slots
                     .acquire()
                     .await
                     .map_err(|_| BringUpError::Broken("the bring-up of a node"))?;
-                let image = images
-                    .get(&node.node.image)
-                    .ok_or(BringUpError::Broken("the choice of an image"))?;
-                one(standing, node, accelerator, image).await
+                let disks = disks.ok_or(BringUpError::Broken("the making of a disk"))?;
+                one(standing, node, accelerator, disks).await
             }
         })
         .collect();
@@ -91,12 +113,11 @@ async fn one(
     standing: &Standing,
     planned: &PlannedNode,
     accelerator: Accelerator,
-    image: &Prepared,
+    disks: Laid,
 ) -> Result<(), BringUpError> {
     let held = &standing.held;
     let connection = standing.connection()?;
     let name = planned.name();
-    let disks = disks(standing, planned, image).await?;
     let spec = spec(standing, planned, accelerator, disks)?;
     let stopped = standing.stopped(name);
     connection
@@ -224,11 +245,7 @@ fn prefer_for_oom(standing: &Standing, name: &Name) {
     }
 }
 
-async fn disks(
-    standing: &Standing,
-    planned: &PlannedNode,
-    image: &Prepared,
-) -> Result<(Vec<Disk>, Option<std::path::PathBuf>), BringUpError> {
+async fn disks(standing: &Standing, planned: &PlannedNode, image: &Prepared) -> Result<Laid, BringUpError> {
     let held = &standing.held;
     let name = planned.name();
     let place = held.order.directory.join("disks");
@@ -281,7 +298,7 @@ fn spec(
     standing: &Standing,
     planned: &PlannedNode,
     accelerator: Accelerator,
-    (disks, ignition): (Vec<Disk>, Option<std::path::PathBuf>),
+    (disks, ignition): Laid,
 ) -> Result<DomainSpec, BringUpError> {
     let held = &standing.held;
     let plan = &held.order.plan;

@@ -41,12 +41,21 @@ pub async fn clear() -> Cleared {
         cleared.shared = true;
         return cleared;
     }
-    for family in ["ip", "ip6"] {
-        clear_nftables(family, &mut cleared).await;
+    // Asked side by side, since as a rule nothing was left: then this is all that a put waits for.
+    let tables = ["iptables", "ip6tables"]
+        .iter()
+        .flat_map(|program| ["filter", "nat", "mangle"].map(|table| (*program, table)));
+    let listings = futures_util::future::join_all(tables.map(|(program, table)| async move {
+        (program, table, run(program, &["-w", "-t", table, "-S"]).await)
+    }));
+    let (nftables, listings) = tokio::join!(run("nft", &["list", "tables"]), listings);
+    // Not installed, or no such table: nothing was left there.
+    if let Ok(listed) = nftables {
+        clear_nftables(&listed.stdout, &mut cleared).await;
     }
-    for program in ["iptables", "ip6tables"] {
-        for table in ["filter", "nat", "mangle"] {
-            clear_iptables(program, table, &mut cleared).await;
+    for (program, table, listed) in listings {
+        if let Ok(listed) = listed {
+            clear_iptables(program, table, &listed.stdout, &mut cleared).await;
         }
     }
     cleared
@@ -131,14 +140,13 @@ fn links(class: &Path) -> Vec<Link> {
     links
 }
 
-async fn clear_nftables(family: &str, cleared: &mut Cleared) {
-    // Asked first: deleting what is not there is an error, and its text is no interface.
-    let Ok(listed) = run("nft", &["list", "tables"]).await else {
-        return;
-    };
-    if has_table(&listed.stdout, family) {
-        let ran = run("nft", &["delete", "table", family, "libvirt_network"]).await;
-        cleared.note(format!("nftables table {family} libvirt_network"), ran);
+/// `listing`, by `nft list tables`, since deleting what is not there is an error, and its text is no interface.
+async fn clear_nftables(listing: &str, cleared: &mut Cleared) {
+    for family in ["ip", "ip6"] {
+        if has_table(listing, family) {
+            let ran = run("nft", &["delete", "table", family, "libvirt_network"]).await;
+            cleared.note(format!("nftables table {family} libvirt_network"), ran);
+        }
     }
 }
 
@@ -149,12 +157,9 @@ fn has_table(listing: &str, family: &str) -> bool {
         .any(|line| line.split_whitespace().eq(["table", family, "libvirt_network"]))
 }
 
-async fn clear_iptables(program: &str, table: &str, cleared: &mut Cleared) {
-    // Not installed, or no such table: nothing was left there.
-    let Ok(listed) = run(program, &["-w", "-t", table, "-S"]).await else {
-        return;
-    };
-    for undo in undo_rules(&listed.stdout) {
+/// `listing` by `-S`.
+async fn clear_iptables(program: &str, table: &str, listing: &str, cleared: &mut Cleared) {
+    for undo in undo_rules(listing) {
         let mut arguments = vec!["-w", "-t", table];
         arguments.extend(undo.iter().map(String::as_str));
         let ran = run(program, &arguments).await;
