@@ -1,6 +1,6 @@
 """Boots a disk with plain QEMU, as the product's machine is made, and keeps what it says."""
 
-import os
+import json
 import re
 import socket
 import subprocess
@@ -12,15 +12,15 @@ from .disk import run
 
 # After the sign, for what follows it.
 GRACE = 4
-COLUMNS, LINES = 80, 25
-# From 26 KB on, a boot's ordinary kernel messages are left out in the middle: a recording is read by people too.
+COLUMNS = 80
+# What is longer loses ordinary kernel messages in its middle: a recording is read by people too.
 LONGEST = 18_000
 
 
 def qemu(disk, seed, memory, cpus, console, monitor):
     return ["qemu-system-x86_64", "-accel", "tcg", "-machine", "q35,vmport=off,graphics=off", "-cpu", "max,la57=off", "-smp", str(cpus), "-m", str(memory),
             "-display", "none", "-vga", "std", "-nodefaults", "-no-user-config", "-serial", f"file:{console}",
-            "-monitor", f"unix:{monitor},server,nowait",
+            "-qmp", f"unix:{monitor},server=on,wait=off",
             "-drive", f"if=none,id=root,file={disk},format=qcow2,snapshot=on,cache=unsafe", "-device", "virtio-blk-pci,drive=root,bootindex=1,serial=root",
             "-drive", f"if=none,id=seed,file={seed},format=raw,readonly=on", "-device", "virtio-blk-pci,drive=seed",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,mac=52:54:00:00:00:11,romfile=",
@@ -65,23 +65,23 @@ def plain(text):
 
 
 def screen(monitor):
-    """The text that a VGA text mode shows, read from its memory."""
+    """The text of VGA's text mode, all of its memory: the kernel scrolls by moving the screen's start in it."""
     with socket.socket(socket.AF_UNIX) as peer, tempfile.NamedTemporaryFile() as file:
         try:
-            peer.settimeout(5)
+            peer.settimeout(20)
             peer.connect(str(monitor))
-            peer.recv(1000)
-            peer.sendall(f"pmemsave 0xb8000 {COLUMNS * LINES * 2} {file.name}\n".encode())
-            answer = b""
-            while b"(qemu)" not in answer:
-                got = peer.recv(1000)
-                if not got:
-                    return ""
-                answer += got
-        except OSError:
+            answers = peer.makefile("r")
+            for command in ({"execute": "qmp_capabilities"},
+                            {"execute": "pmemsave", "arguments": {"val": 0xB8000, "size": 0x8000, "filename": file.name}}):
+                peer.sendall(json.dumps(command).encode())
+                while "return" not in (answer := json.loads(answers.readline())):
+                    if "error" in answer:
+                        return ""
+        except (OSError, ValueError):
             return ""
         cells = Path(file.name).read_bytes()[::2].decode("cp437")
-        return "\n".join(cells[at:at + COLUMNS].replace("\0", " ").rstrip() for at in range(0, len(cells), COLUMNS)).rstrip() + "\n"
+    lines = (cells[at:at + COLUMNS].replace("\0", " ").rstrip() for at in range(0, len(cells), COLUMNS))
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 def seed(out, work, breakage):
