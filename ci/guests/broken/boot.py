@@ -12,7 +12,7 @@ from .disk import run
 
 # After the sign, for what follows it.
 GRACE = 4
-COLUMNS = 80
+COLUMNS, LINES = 80, 25
 # What is longer loses ordinary kernel messages in its middle: a recording is read by people too.
 LONGEST = 18_000
 
@@ -65,23 +65,40 @@ def plain(text):
 
 
 def screen(monitor):
-    """The text of VGA's text mode, all of its memory: the kernel scrolls by moving the screen's start in it."""
+    """The text that VGA shows. Linux scrolls by moving the screen's start within the text memory, so that the CRT controller is
+    asked for it; meanwhile the machine stands still, and the controller's index is put back, since the guest may be using it."""
     with socket.socket(socket.AF_UNIX) as peer, tempfile.NamedTemporaryFile() as file:
         try:
             peer.settimeout(20)
             peer.connect(str(monitor))
             answers = peer.makefile("r")
-            for command in ({"execute": "qmp_capabilities"},
-                            {"execute": "pmemsave", "arguments": {"val": 0xB8000, "size": 0x8000, "filename": file.name}}):
-                peer.sendall(json.dumps(command).encode())
-                while "return" not in (answer := json.loads(answers.readline())):
-                    if "error" in answer:
-                        return ""
+
+            def ask(command, **arguments):
+                peer.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+                while True:
+                    answer = json.loads(answers.readline())
+                    if "return" in answer or "error" in answer:
+                        return answer.get("return")
+
+            def port(number, write=None):
+                text = f"i /1bx {number:#x}" if write is None else f"o /1bx {number:#x} {write:#x}"
+                said = ask("human-monitor-command", **{"command-line": text}) or ""
+                return int(said.split("=")[1], 16) if "=" in said else 0
+
+            ask("qmp_capabilities")
+            ask("stop")
+            index, start = port(0x3D4), 0
+            for register in 0x0C, 0x0D:
+                port(0x3D4, register)
+                start = start << 8 | port(0x3D5)
+            port(0x3D4, index)
+            ask("pmemsave", val=0xB8000 + 2 * start, size=COLUMNS * LINES * 2, filename=file.name)
+            ask("cont")
         except (OSError, ValueError):
             return ""
         cells = Path(file.name).read_bytes()[::2].decode("cp437")
     lines = (cells[at:at + COLUMNS].replace("\0", " ").rstrip() for at in range(0, len(cells), COLUMNS))
-    return "".join(f"{line}\n" for line in lines if line)
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def seed(out, work, breakage):

@@ -108,7 +108,7 @@ class Debian:
     """A copy of the Debian guest's disk that is being changed."""
 
     def __init__(self, bases, out):
-        self._out, self._disk = out, bases.work / f"{Path(out).name}.raw"
+        self._out, self._disk = out, Path(f"{out}.raw")
         run("cp", "--sparse=always", bases.debian, self._disk)
 
     def __enter__(self):

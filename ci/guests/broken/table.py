@@ -362,7 +362,7 @@ def _(disk):
     disk.silence()
 
 
-@row("no-systemd", ("no-init", "initramfs-shell"), ("initramfs", "userspace"), r"\(initramfs\)", tiny=False)
+@row("no-systemd", ("no-init", "initramfs-shell"), ("initramfs", "userspace"), "can't access tty", tiny=False)
 @in_debian
 def _(disk):
     disk.remove("/usr/lib/systemd/systemd")
@@ -374,7 +374,7 @@ def _(disk):
     disk.remove(library(disk, "/usr/lib/x86_64-linux-gnu/systemd", "libsystemd-core-"))
 
 
-@row("file-system-damaged", ("filesystem-corrupt", "initramfs-shell"), "initramfs", r"\(initramfs\)", tiny=False)
+@row("file-system-damaged", ("filesystem-corrupt", "init-died", "kernel-panic"), ("userspace", "initramfs", "kernel"), "end Kernel panic", tiny=False)
 @in_debian
 def _(disk):
     disk.debugfs("clri /usr/lib/x86_64-linux-gnu/systemd", "ssv state 2")
