@@ -49,7 +49,7 @@ def run(machine, image, bases, breakage):
     folder.mkdir(mode=0o755)
     breakage.make(bases, folder / "disk.qcow2")
     params = {"image": {"file": "os/disk.qcow2"}, "nodes": {"node": {}}, **breakage.params}
-    first_boot = {"user_data": breakage.user_data, "network_config": breakage.network_config}
+    first_boot = {"user_data": breakage.user_data, "network_config": breakage.network_config, "ignition": breakage.ignition}
     for name, text in first_boot.items():
         if text:
             (folder / name).write_text(text)
