@@ -18,7 +18,7 @@ def main(command="list", *names):
         for breakage in BREAKAGES:
             print(f"{breakage.name:40} {'serial' if breakage.serial else 'silent'}  {', '.join(breakage.codes) or 'ready'}")
         return 0
-    with Bases(os.environ["GUEST_TINY"], os.environ["GUEST_DEBIAN"]) as bases:
+    with Bases(os.environ["GUEST_TINY"], os.environ["GUEST_DEBIAN"], os.environ.get("GUEST_IGNITION")) as bases:
         if command == "make":
             name, out = names
             by_name(name).make(bases, Path(out))

@@ -1,5 +1,6 @@
 """Boots a disk with plain QEMU, as the product's machine is made, and keeps what it says."""
 
+import base64
 import json
 import re
 import socket
@@ -36,7 +37,8 @@ def record(breakage, bases):
         defaults = breakage.params["defaults"]
         console, monitor = made / "console", made / "monitor"
         console.touch()
-        machine = subprocess.Popen(qemu(made / "disk.qcow2", made / "seed", defaults["memory"].removesuffix("iB"), defaults["cpus"], console, monitor),
+        machine = subprocess.Popen(qemu(made / "disk.qcow2", made / "seed", defaults["memory"].removesuffix("iB"), defaults["cpus"], console, monitor)
+                                   + firmware_config(made, breakage),
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         begun, sign, text, seen = time.monotonic(), None, None, ""
         try:
@@ -128,13 +130,35 @@ def seed(out, work, breakage):
         run("mcopy", "-i", out, work / name, f"::{name}")
 
 
+def firmware_config(work, breakage):
+    """Options that hand over an Ignition configuration as the product does: the row's, merged into one with our key and host key."""
+    if breakage.ignition is None:
+        return []
+
+    def data(content):
+        return "data:;base64," + base64.b64encode(content).decode()
+
+    def file(path, mode, content):
+        return {"path": path, "mode": mode, "overwrite": True, "contents": {"source": data(content)}}
+
+    whole = {"ignition": {"version": json.loads(breakage.ignition)["ignition"]["version"],
+                          "config": {"merge": [{"source": data(breakage.ignition.encode())}]}},
+             "passwd": {"users": [{"name": "root", "sshAuthorizedKeys": [(work / "key.pub").read_text().strip()]}]},
+             "storage": {"files": [file("/etc/hostname", 0o644, b"node-1\n"),
+                                   file("/etc/ssh/ssh_host_ed25519_key", 0o600, (work / "host").read_bytes()),
+                                   file("/etc/ssh/ssh_host_ed25519_key.pub", 0o644, (work / "host.pub").read_bytes())]}}
+    (work / "config.ign").write_text(json.dumps(whole))
+    return ["-fw_cfg", f"name=opt/com.coreos/config,file={work / 'config.ign'}"]
+
+
 def params_user(breakage):
     user = breakage.params.get("ssh_user")
     return None if user in (None, "root") else user
 
 
 def shortened(console):
-    """A recording without what every boot says in its middle."""
+    """A recording without what every boot says in its middle, and without the configuration that Ignition prints when it fails."""
+    console = re.sub(rb"(base64,[A-Za-z0-9+/]{16})[A-Za-z0-9+/=]{40,}", rb"\1...", console)
     if len(console) <= LONGEST:
         return console
     lines = console.splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Disks made from those of the guests `tiny` and `debian`, without booting, mounting or loop devices."""
+"""Disks made from those of the guests `tiny`, `debian` and `ignition`, without booting, mounting or loop devices."""
 
 import functools
 import os
@@ -6,31 +6,41 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 from . import cpio
 
 MIB = 1 << 20
-PARTITION = MIB  # where both guests have theirs
+PARTITION = MIB  # where the guests have theirs
 
 TINY_CMDLINE = "rdinit=/sbin/init console=ttyS0,115200 panic=5 mitigations=off tsc=reliable no_timer_check random.trust_cpu=on"
 
 
 class Bases:
-    """The two guests, unpacked once into a directory of its own."""
+    """The guests, unpacked once into a directory of its own; `ignition` when it is first asked for, None where it was not made."""
 
-    def __init__(self, tiny, debian, work=None):
+    def __init__(self, tiny, debian, ignition=None, work=None):
         self._made = tempfile.TemporaryDirectory(prefix="broken-", dir=work or "/var/tmp")
         self.work = Path(self._made.name)
         self.tiny, self.debian = self.work / "tiny.raw", self.work / "debian.raw"
         run("qemu-img", "convert", "-O", "raw", tiny, self.tiny)
         run("qemu-img", "convert", "-O", "raw", debian, self.debian)
+        self._ignition, self._lock = ignition, threading.Lock()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self._made.cleanup()
+
+    @property
+    def ignition(self):
+        unpacked = self.work / "ignition.raw"
+        with self._lock:
+            if not unpacked.exists():
+                run("qemu-img", "convert", "-O", "raw", self._ignition, unpacked)
+        return unpacked
 
     @functools.cached_property
     def kernel(self):
@@ -105,11 +115,11 @@ def partition(start, sectors, kind=0x83, active=True):
 
 
 class Debian:
-    """A copy of the Debian guest's disk that is being changed."""
+    """A copy of a Debian guest's disk that is being changed."""
 
-    def __init__(self, bases, out):
+    def __init__(self, bases, out, base="debian"):
         self._out, self._disk = out, Path(f"{out}.raw")
-        run("cp", "--sparse=always", bases.debian, self._disk)
+        run("cp", "--sparse=always", getattr(bases, base), self._disk)
 
     def __enter__(self):
         return self

@@ -29,6 +29,8 @@ class Breakage:
     serial: bool = True
     user_data: str | None = None
     network_config: str | None = None
+    ignition: str | None = None
+    guest: str = "tiny or debian"  # or ignition, which not every run has
     limit: int = 240  # seconds that a put may take before the test gives up
     record: int = 480  # seconds that are recorded, less when the sign comes earlier
     cpu_share: float = 1.0
