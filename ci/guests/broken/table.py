@@ -5,9 +5,11 @@ port silent, the screen) says when the verdict is certain; without one, the sign
 must end by the sign rather than by the time limit.
 """
 
+import gzip
 import re
 from dataclasses import dataclass, field
 
+from .cpio import joined
 from .disk import Debian, TINY_CMDLINE, copy, entry, partition, tiny
 from .disk import run as run_program
 
@@ -88,6 +90,11 @@ def before(text, new):
 def instead(text, new):
     """A change: a line that starts with a text becomes another."""
     return lambda old: re.sub(rf"^{re.escape(text)}.*", lambda _: new, old, flags=re.M)
+
+
+def packed_end(bases):
+    """A change of an initial RAM disk: what was laid over that of tiny is packed too."""
+    return lambda initrd: joined(bases.initrd, gzip.compress(initrd[len(bases.initrd):].lstrip(b"\0"), 1))
 
 
 SERVE_SSH = "dropbear -s -r"
@@ -223,6 +230,14 @@ def _(bases, out):
 @row("too-little-memory", ("out-of-memory", "init-died", "kernel-panic", "initramfs-broken"), ("kernel", "initramfs", "userspace"), "end Kernel panic", params={"defaults": {"cpus": 1, "memory": "72MiB"}})
 def _(bases, out):
     tiny(bases, out, cmdline=TINY_CMDLINE.replace("panic=5 ", ""))
+
+
+@row("too-little-memory-for-the-initrd", ("initramfs-broken", "out-of-memory", "no-dhcp-request", "nic-not-driven"), ("kernel", "initramfs", "userspace", "address"),
+     "Initramfs unpacking failed: write error", limit=300, params={"defaults": {"cpus": 1, "memory": "96MiB"}})
+def _(bases, out):
+    """An initial RAM disk that grows beyond the memory when it is unpacked."""
+    tiny(bases, out, files={f"ballast{n}": (0o644, bytes(8 << 20)) for n in range(10)}, initrd=packed_end(bases), size=64,
+         cmdline=TINY_CMDLINE.replace("panic=5 ", ""))
 
 
 @row("resets-before-the-kernel", ("boot-loop", "out-of-memory"), ("bootloader", "kernel", "firmware"), "(?s)(SeaBIOS.*){4}", params={"defaults": {"cpus": 1, "memory": "48MiB"}})
@@ -417,8 +432,8 @@ def _(disk):
               "[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=sleep infinity\n", "sysinit.target")
 
 
-@row("root-is-full", ("disk-full", "cloud-init-failed"), ("userspace", "first-boot", "ssh-port", "ssh-login", "address"), "No space left on device", early=False, tiny=False,
-     params={"ready": {"timeout": "150s"}})
+@row("root-is-full", ("disk-full", "cloud-init-failed"), ("userspace", "first-boot", "ssh-port", "ssh-login", "address"), "(?s)No space left on device.*(login:|Freezing|emergency mode)", early=False, tiny=False,
+     params={"ready": {"timeout": "180s"}})
 @in_debian
 def _(disk):
     disk.write("/var/ballast", "")
@@ -426,7 +441,7 @@ def _(disk):
 
 
 @row("root-read-only", ("cloud-init-failed", "no-dhcp-request", "unit-failed", "sshd-no-host-keys"), ("userspace", "first-boot", "ssh-port", "ssh-login", "address"), "Failed to start .*(ssh.service|cloud-config)", early=False, tiny=False,
-     params={"ready": {"timeout": "150s"}})
+     params={"ready": {"timeout": "180s"}})
 @in_debian
 def _(disk):
     disk.cmdline(" rw ", " ro ")
@@ -442,7 +457,7 @@ def _(disk):
 
 
 @row("cloud-init-without-its-datasource", ("seed-not-found", "cloud-init-failed"), ("first-boot", "ssh-login", "ssh-port", "address"), "DataSourceNone", early=False, tiny=False,
-     params={"ready": {"timeout": "150s"}})
+     params={"ready": {"timeout": "180s"}})
 @in_debian
 def _(disk):
     disk.change("/etc/cloud/cloud.cfg.d/90-datasource.cfg", "[NoCloud, ConfigDrive, None]", "[ConfigDrive, None]")
@@ -450,14 +465,14 @@ def _(disk):
 
 @row("user-data-broken", ("user-data-invalid", "cloud-init-failed"), ("first-boot", "ready-command"), "(?i)failed loading yaml|Failed at merging|Failed to render", tiny=False,
      user_data="## template: jinja\n#cloud-config\nwrite_files:\n- path: /etc/from-the-user\n   content: {{ v1.local_hostname }}\n",
-     params={"ready": {"command": "cloud-init status --wait --long >&2 && test -e /etc/from-the-user", "timeout": "150s"}}, early=False)
+     params={"ready": {"command": "cloud-init status --wait --long >&2 && test -e /etc/from-the-user", "timeout": "180s"}}, early=False)
 def _(bases, out):
     copy(bases, "debian", out)
 
 
 @row("runcmd-fails", ("cloud-init-failed", "ready-command-failed"), ("first-boot", "ready-command"), "(?i)failed to run module scripts.user|runparts", tiny=False,
      user_data="#cloud-config\nruncmd:\n- [kubeadm, init]\n- exit 1\n",
-     params={"ready": {"command": "cloud-init status --wait", "timeout": "150s"}}, early=False)
+     params={"ready": {"command": "cloud-init status --wait", "timeout": "180s"}}, early=False)
 def _(bases, out):
     copy(bases, "debian", out)
 
