@@ -69,7 +69,21 @@ impl Reader {
     }
 
     fn slowly(&mut self, bytes: &[u8], each: &mut impl FnMut(&str)) {
-        for &byte in bytes {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            if self.state == State::Text && byte >= b' ' && byte != 0x7f {
+                let run = rest
+                    .iter()
+                    .position(|byte| *byte < b' ' || *byte == 0x7f)
+                    .unwrap_or(rest.len());
+                let (text, after) = rest.split_at(run);
+                let room = LINE.saturating_sub(self.line.len());
+                self.line
+                    .extend_from_slice(text.get(..room.min(run)).unwrap_or_default());
+                rest = after;
+                continue;
+            }
+            rest = after;
             match (self.state, byte) {
                 (State::Text, 0x1b) => self.state = State::Escape,
                 (State::Text, b'\t') => self.keep(b' '),

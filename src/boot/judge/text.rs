@@ -91,12 +91,13 @@ impl Judge {
         }
         let early = self.boot.phase <= Phase::Bootloader;
         let worth = marks::worth_reading(text);
-        if !worth && !early && self.boot.panic.is_none() {
+        if worth || self.boot.panic.is_some() {
+            self.read_parts(text, false);
+        } else {
             self.moves.last = self.now;
-            self.boot.printed |= text.starts_with('[');
-            return;
+            // The kernel's and systemd's lines: the system itself speaks on this console.
+            self.boot.printed |= !early && text.starts_with('[');
         }
-        self.read_parts(text, false);
         if early {
             self.read_wrapped(text, worth);
         }
