@@ -386,6 +386,15 @@ impl Judge {
     }
 
     fn cause_is_told(&mut self, cause: Cause, detail: String, line: &Line<'_>) {
+        // SeaBIOS ends with a floppy drive that nobody has; the last word on the disk was spoken before.
+        let tried = self
+            .recent
+            .iter()
+            .rev()
+            .find(|text| text.starts_with("Booting from "));
+        if cause == Cause::BootDiskUnreadable && tried.is_some_and(|text| !text.contains("Hard Disk")) {
+            return;
+        }
         match cause {
             // Only cloud-init itself may say so.
             Cause::UserDataInvalid | Cause::SeedNotFound | Cause::CloudInitFailed => {
