@@ -255,6 +255,55 @@ fn a_network_comes_and_goes() {
     assert!(error.is_gone(), "{error:?}");
 }
 
+/// A running guest can be asked for all that a judge of its boot wants to know.
+fn shows_itself(connection: &Connection, plan: &Plan, spec: &DomainSpec) {
+    let domain = spec.name.as_str();
+    let told = |error: HypervisorError| tell(&error);
+    let counters = connection.counters().map_err(told).expect("counters");
+    let of_it = counters.get(domain).expect("its counters");
+    eprintln!("{of_it:?}");
+    assert!(of_it.cpu_time > Duration::ZERO);
+    assert!(of_it.disks.is_some_and(|disks| disks.read_requests > 0));
+    let can = connection.questions(domain).map_err(told).expect("questions");
+    assert!(can.human && can.virtio, "{can:?}");
+    assert_eq!(
+        connection.run_state(domain).map_err(told).expect("a state"),
+        "running"
+    );
+    let virtio = connection.virtio(domain).map_err(told).expect("virtio devices");
+    eprintln!("{virtio:?}");
+    let count = |name: &str| virtio.iter().filter(|device| device.name == name).count();
+    assert_eq!(
+        (count("virtio-blk"), count("virtio-net")),
+        (spec.disks.len(), spec.nics.len())
+    );
+    eprintln!(
+        "{:?}",
+        connection.registers(domain).map_err(told).expect("registers")
+    );
+    eprintln!(
+        "{:?}",
+        connection.text_screen(domain).map_err(told).expect("a screen")
+    );
+    let png = connection.screenshot(domain).map_err(told).expect("a picture");
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{} bytes", png.len());
+    let nics = connection.nics(domain).map_err(told).expect("NICs");
+    eprintln!("{nics:?}");
+    let macs: Vec<_> = nics.iter().map(|nic| nic.mac).collect();
+    assert_eq!(macs, spec.nics.iter().map(|nic| nic.mac).collect::<Vec<_>>());
+    for nic in &nics {
+        TapEar::open(&nic.tap).expect("a tap to listen on");
+    }
+    let gone = ObjectName::new(&plan.cluster, &name("nobody"));
+    for error in [
+        connection.questions(gone.as_str()).expect_err("nobody there"),
+        connection.screenshot(gone.as_str()).expect_err("nobody there"),
+        connection.nics(gone.as_str()).expect_err("nobody there"),
+    ] {
+        assert!(error.is_gone(), "{}", tell(&error));
+    }
+}
+
 /// What becomes of the guests is in their console logs, what libvirt tells of them in the events.
 #[tokio::test(flavor = "multi_thread")]
 async fn real_guests_boot_and_end() {
@@ -351,6 +400,7 @@ async fn real_guests_boot_and_end() {
         Some(&EventKind::Stopped(StopReason::Shutdown)),
         "{seen:?}"
     );
+    shows_itself(&connection, &plan, &specs[1]);
     let deadline = std::time::Instant::now() + Duration::from_secs(120);
     while connection.domain_state(specs[2].name.as_str()).expect("a state") != Some(DomainState::Panicked)
         || !(console(2).contains("GUEST-IDLE") && console(4).contains("GUEST-IDLE"))

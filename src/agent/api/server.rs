@@ -288,3 +288,94 @@ pub(super) struct RefusalText {
     /// For people.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::client::{Client, ClientError};
+    use super::*;
+
+    /// An agent of which nothing stands but consoles and displays.
+    #[derive(Clone)]
+    struct Displays(PathBuf);
+
+    impl Service for Displays {
+        fn cluster(&self) -> Cluster {
+            panic!("nobody asks for the cluster")
+        }
+
+        async fn destroy(&self) {}
+
+        fn console(&self, node: &Name) -> Option<PathBuf> {
+            (node.as_str() != "nobody").then(|| self.0.join(node.as_str()))
+        }
+
+        async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, NoScreenshot> {
+            match node.as_str() {
+                "on" => Ok(b"\x89PNG".to_vec()),
+                "off" => Err(NoScreenshot::Off),
+                "broken" => Err(NoScreenshot::Failed("no display".to_owned())),
+                _ => Err(NoScreenshot::Node),
+            }
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_screenshot_or_why_there_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let _server = serve_unix(&socket, Displays(dir.path().to_owned())).unwrap();
+        let client = Client::unix(&socket).unwrap();
+        assert_eq!(client.screenshot(&name("on")).await.unwrap(), b"\x89PNG");
+        let mut said = Vec::new();
+        for node in ["off", "broken", "nobody"] {
+            let error = client.screenshot(&name(node)).await.unwrap_err();
+            said.push(error.to_string());
+        }
+        assert_eq!(
+            said,
+            [
+                "the machine of node off is not running",
+                "no screenshot of node broken: no display",
+                "the cluster has no node nobody"
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_console_is_followed_from_before_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let _server = serve_unix(&socket, Displays(dir.path().to_owned())).unwrap();
+        let client = Client::unix(&socket).unwrap();
+        let mut nothing = Vec::new();
+        client
+            .console(&name("a"), false, None, &mut nothing)
+            .await
+            .unwrap();
+        assert!(nothing.is_empty());
+        let (mut reader, mut writer) = tokio::io::duplex(1024);
+        let follow =
+            tokio::spawn(async move { client.console(&name("a"), true, Some(5), &mut writer).await });
+        let path = dir.path().join("a");
+        let mut heard = [0; 9];
+        for (at, text) in [(0, "one"), (3, "two"), (6, "six")] {
+            // Each in a file of its own, as when virtlogd puts the last one aside.
+            let next = dir.path().join("next");
+            std::fs::write(&next, text).unwrap();
+            std::fs::rename(&next, &path).unwrap();
+            reader.read_exact(&mut heard[at..at + 3]).await.unwrap();
+        }
+        assert_eq!(&heard, b"onetwosix");
+        follow.abort();
+        let client = Client::unix(&socket).unwrap();
+        let error = client
+            .console(&name("nobody"), true, None, &mut Vec::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, ClientError::Node(_)), "{error}");
+    }
+}

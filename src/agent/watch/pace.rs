@@ -16,7 +16,10 @@ const CLOSE: Duration = Duration::from_secs(2);
 const RELAXED: Duration = Duration::from_secs(5);
 
 /// A look may cost this part of the time at the most: each takes QEMU's big lock, for which a translated guest waits.
-const SHARE: u32 = 50;
+const SHARE: u32 = 20;
+
+/// On a host that is overrun everything takes long, and most of that is waiting: there a look is still worth its cost.
+const RAREST: Duration = Duration::from_secs(10);
 
 /// What decides.
 #[derive(Debug)]
@@ -64,7 +67,7 @@ impl Pace {
         } else {
             RELAXED
         };
-        (!state.logged_in).then(|| before + pause.max(cost * SHARE))
+        (!state.logged_in).then(|| before + pause.max((cost * SHARE).min(RAREST)))
     }
 }
 
@@ -80,8 +83,9 @@ mod tests {
         let silent = began + SILENCE * 2;
         assert_eq!(pace.next_look(began, began, cheap), Some(began + RELAXED));
         assert_eq!(pace.next_look(silent, began, cheap), Some(began + CLOSE));
-        let dear = Duration::from_secs(1);
+        let dear = Duration::from_millis(300);
         assert_eq!(pace.next_look(silent, began, dear), Some(began + dear * SHARE));
+        assert_eq!(pace.next_look(silent, began, dear * 9), Some(began + RAREST));
         pace.logged_in();
         assert_eq!(pace.next_look(silent, began, cheap), None);
         pace.reset();
