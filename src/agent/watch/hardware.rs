@@ -261,7 +261,7 @@ mod tests {
             mode: CpuMode::Real,
             halted: false,
         };
-        assert_eq!(news(&look(), &look()), [registers.clone()]);
+        assert_eq!(news(&look(), &look()), std::slice::from_ref(&registers));
         let mut later = look();
         later.run_state = Some("internal-error".to_owned());
         later.screen = None;

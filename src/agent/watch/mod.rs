@@ -164,3 +164,95 @@ fn accelerator(accelerator: Accelerator) -> evidence::Accelerator {
         Accelerator::Tcg => evidence::Accelerator::Tcg,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::evidence::{Ssh, StopReason as Stop};
+    use crate::hypervisor::Connection;
+    use crate::topology::plan::Plan;
+
+    /// libvirt's own test driver knows no such domain: the hardware says nothing, which must stop nothing else.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn all_that_is_seen_passes_in_order_and_is_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            cluster: "quiet-otter-9999".parse().unwrap(),
+            networks: Vec::new(),
+            nodes: Vec::new(),
+        };
+        let connection = Connection::open("test:///default").unwrap();
+        let rounds = Rounds::start(connection, &plan, dir.path().to_owned());
+        let subject = Subject {
+            context: Context {
+                node: "a".to_owned(),
+                ..Context::default()
+            },
+            domain: ObjectName::new(&plan.cluster, &"a".parse().unwrap()),
+            console: dir.path().join("a.log"),
+            ignition_journal: None,
+            recording: dir.path().join("a.jsonl"),
+        };
+        let recording = subject.recording.clone();
+        let console = subject.console.clone();
+        std::fs::write(&console, "Linux version é").unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let watch = node(&rounds, subject, sender);
+        let mut seen = Vec::new();
+        while !matches!(
+            seen.last(),
+            Some(Seen {
+                what: Evidence::Console { .. },
+                ..
+            })
+        ) {
+            seen.push(receiver.recv().await.unwrap());
+        }
+        let notes = watch.notes();
+        notes.seen(Evidence::Ssh(Ssh::Refused));
+        // Printed while the stop is being told: it is heard before the stop.
+        let mut file = std::fs::OpenOptions::new().append(true).open(&console).unwrap();
+        std::io::Write::write_all(&mut file, b"Kernel panic\n\xc3").unwrap();
+        notes.seen(life(&EventKind::Stopped(StopReason::Crashed)).unwrap());
+        let close = tokio::spawn(watch.close(Outcome::Failed));
+        while let Some(next) = receiver.recv().await {
+            seen.push(next);
+        }
+        close.await.unwrap();
+        let text = std::fs::read_to_string(&recording).unwrap();
+        let recorded: Vec<Seen> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(recorded.len(), seen.len());
+        assert!(recorded.is_sorted_by_key(|seen| seen.at));
+        assert!(
+            matches!(recorded[0].what, Evidence::Context(_)),
+            "{:?}",
+            recorded[0]
+        );
+        assert_eq!(recorded[1].what, Evidence::Life(Life::Started));
+        let place = |wanted: &Evidence| seen.iter().position(|seen| seen.what == *wanted).unwrap();
+        let stopped = place(&Evidence::Life(Life::Stopped {
+            reason: Stop::Crashed,
+        }));
+        assert!(place(&Evidence::Ssh(Ssh::Refused)) < stopped);
+        let printed: Vec<u8> = seen[..stopped]
+            .iter()
+            .filter_map(|seen| match &seen.what {
+                Evidence::Console { bytes } => Some(bytes.as_slice()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+            .concat();
+        assert_eq!(
+            printed,
+            "Linux version éKernel panic\n"
+                .bytes()
+                .chain([0xc3])
+                .collect::<Vec<u8>>()
+        );
+        let outcome = Outcome::Failed;
+        assert_eq!(seen.last().unwrap().what, Evidence::End { outcome });
+    }
+}
