@@ -91,6 +91,11 @@ impl BuildLog {
         }
     }
 
+    /// A line without time or node.
+    pub fn note(&self, text: &str) {
+        self.write(text);
+    }
+
     /// The table at the end of a put.
     pub fn summary(&self, summary: &Summary) {
         let width = summary

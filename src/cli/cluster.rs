@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use crate::access;
 use crate::agent::api::client::{Client, ClientError};
-use crate::agent::api::types::Cluster;
 use crate::agent::state::{Found, Run};
 use crate::concourse::Token;
 use crate::fault::Fault;
-use crate::topology::name::Name;
 
 /// Names the cluster: the folder that a get (or `nodectl run`) wrote, or else the agent of this very container.
 #[derive(Debug, clap::Args)]
@@ -77,12 +75,10 @@ pub struct UnknownNode {
 }
 
 impl UnknownNode {
-    /// A node that is not one of the cluster's.
-    pub fn of(cluster: &Cluster, node: &Name) -> Self {
-        Self {
-            node: node.to_string(),
-            nodes: cluster.nodes.iter().map(|node| node.name.to_string()).collect(),
-        }
+    /// A name that is not one of the nodes'.
+    pub fn among(nodes: Vec<String>, name: &str) -> Self {
+        let node = name.to_owned();
+        Self { node, nodes }
     }
 }
 
@@ -99,7 +95,10 @@ impl Fault for UnknownNode {
 pub async fn about_node(client: &Client, error: ClientError) -> Box<dyn Fault> {
     match error {
         ClientError::Node(node) => match client.cluster().await {
-            Ok(cluster) => Box::new(UnknownNode::of(&cluster, &node)),
+            Ok(cluster) => {
+                let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
+                Box::new(UnknownNode::among(nodes, node.as_str()))
+            }
             Err(_) => Box::new(ClientError::Node(node)),
         },
         other => Box::new(other),

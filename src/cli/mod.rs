@@ -8,8 +8,10 @@ use clap::{Parser, Subcommand};
 use crate::agent::launch::isolate::{self, Stage};
 use crate::fault::Fault;
 
+pub mod boot;
 pub mod cluster;
 pub mod console;
+pub mod cp;
 pub mod doctor;
 pub mod down;
 pub mod list;
@@ -17,6 +19,8 @@ pub mod run;
 pub mod screenshot;
 pub mod session;
 pub mod ssh;
+pub mod tools;
+pub mod up;
 
 /// Exit codes of our own; `run` and `ssh` otherwise give that of the command that they ran.
 pub mod exit {
@@ -45,10 +49,14 @@ pub struct Cli {
 enum Command {
     /// Boot a cluster, run a command with it, and remove it.
     Run(run::Args),
+    /// Boot a cluster and leave it standing.
+    Up(up::Args),
     /// List the nodes of the cluster.
     List(list::Args),
     /// Log in to a node, or run a command there.
     Ssh(ssh::Args),
+    /// Copy files to or from nodes.
+    Cp(cp::Args),
     /// Show what a node has printed on its serial console.
     Console(console::Args),
     /// Take a picture of what a node's display shows.
@@ -67,8 +75,8 @@ enum Command {
         /// Which of its stages.
         stage: Stage,
         /// The session's directory.
-        #[arg(long, default_value = "")]
-        directory: PathBuf,
+        #[arg(long)]
+        directory: Option<PathBuf>,
         /// The session's command.
         #[arg(last = true)]
         command: Vec<String>,
@@ -99,20 +107,26 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             stage: Stage::SessionInit,
             directory,
             command,
-        } => isolate::session_init(&directory, &command).map_err(|error| Box::new(IoFault(error)) as _),
+        } => isolate::session_init(&directory.unwrap_or_default(), &command)
+            .map_err(|error| Box::new(IoFault(error)) as _),
         Command::Agent {
             stage: Stage::Session,
             directory,
             command,
-        } => Ok(crate::agent::session::main(&directory, &command)),
+        } => Ok(crate::agent::session::main(
+            &directory.unwrap_or_default(),
+            &command,
+        )),
         Command::Session(args) => block_on(session::session(args)),
         Command::Schema => {
             print(&format!("{:#}\n", crate::topology::schema()));
             Ok(ExitCode::SUCCESS)
         }
         Command::Run(args) => block_on(run::run(args)),
+        Command::Up(args) => block_on(up::up(args)),
         Command::List(args) => block_on(list::list(args)),
         Command::Ssh(args) => block_on(ssh::ssh(args)),
+        Command::Cp(args) => block_on(cp::cp(args)),
         Command::Console(args) => block_on(console::console(args)),
         Command::Screenshot(args) => block_on(screenshot::screenshot(args)),
         Command::Down(args) => block_on(down::down(args)),

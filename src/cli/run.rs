@@ -4,23 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use rand::distr::{Alphanumeric, SampleString};
-
+use super::boot::{boot, write_files};
 use super::{IoFault, exit};
-use crate::access::{self, ApiAccess};
-use crate::agent::api::client::Client;
-use crate::agent::api::types::Secret;
-use crate::agent::launch::follow::{FAREWELL, Outcome, follow, told_to_stop};
-use crate::agent::launch::launch;
-use crate::agent::launch::prepare::prepare;
+use crate::agent::launch::follow::{FAREWELL, Outcome, told_to_stop};
 use crate::agent::order::{Down, Summary};
-use crate::agent::state::{Found, Run};
 use crate::buildlog::BuildLog;
 use crate::concourse::Token;
 use crate::fault::{Fault, tell};
-use crate::progress::{Event, Level};
 use crate::topology::model::OnFailure;
-use crate::topology::{Inputs, load, validate};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -39,24 +30,12 @@ pub struct Args {
 /// Runs the command with a cluster, and gives its exit code.
 pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let log = BuildLog::terminal();
-    let (inputs, name) = place(&args.file)?;
-    let raw = load(&name, &inputs)?;
-    let mut topology = validate(&raw, &inputs)?;
     // The cluster is gone when this command ends, kept or not: what it leaves is its evidence in the log.
-    topology.on_failure = OnFailure::Destroy;
-    let place = Run::default();
-    if let Ok(Found::Dead(record)) = place.find() {
-        let _ = std::fs::remove_dir_all(&record.directory);
-        place.forget().map_err(IoFault)?;
-    }
-    let token = Token::generate();
-    let order = prepare(&topology, token.expose(), &random_request())?;
-    let mut agent = launch(&order).await?;
-    let outcome = follow(&mut agent, Down::Stay, &log, told_to_stop()).await?;
-    let code = match outcome {
+    let mut booted = boot(&args.file, Down::Stay, Some(OnFailure::Destroy), &log).await?;
+    let code = match booted.outcome {
         Outcome::Ready(summary) => {
             log.summary(&summary);
-            with_cluster(&args.command, &summary, &token, &place, &log).await
+            with_cluster(&args.command, &summary, &booted.token, &log).await
         }
         Outcome::Failed { reason } | Outcome::Kept { reason, .. } => {
             log.error(&reason);
@@ -64,8 +43,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         }
         Outcome::Interrupted => Ok(ExitCode::from(exit::INTERRUPTED)),
     };
-    agent.abandon(FAREWELL).await;
-    let _ = std::fs::remove_dir_all(&order.directory);
+    booted.agent.abandon(FAREWELL).await;
+    let _ = std::fs::remove_dir_all(&booted.directory);
     match code {
         Ok(code) => Ok(code),
         Err(fault) => {
@@ -75,50 +54,17 @@ pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     }
 }
 
-/// The folder that paths in the topology are relative to, and the file's name in it.
-fn place(file: &Path) -> Result<(Inputs, String), IoFault> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    // Absolute, since the agent works elsewhere.
-    let folder = std::path::absolute(folder).map_err(IoFault)?;
-    let name = file
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    Ok((Inputs::of_folder(folder), name))
-}
-
-/// No two runs of this command are the same request.
-fn random_request() -> Vec<u8> {
-    Alphanumeric.sample_string(&mut rand::rng(), 32).into_bytes()
-}
-
 async fn with_cluster(
     command: &[String],
     summary: &Summary,
     token: &Token,
-    place: &Run,
     log: &BuildLog,
 ) -> Result<ExitCode, Box<dyn Fault>> {
-    let (cluster, consoles) = Client::unix(&place.socket())?.fetch().await?;
     let folder = tempfile::Builder::new()
         .prefix("nodes-")
         .tempdir()
         .map_err(IoFault)?;
-    let secrets = ApiAccess {
-        fingerprint: summary.fingerprint.to_string(),
-        token: Secret(token.expose().to_owned()),
-    };
-    for warning in access::write(folder.path(), &cluster, &secrets, &consoles)? {
-        log.event(&Event {
-            level: Level::Warn,
-            node: None,
-            text: warning.to_string(),
-        });
-    }
+    write_files(folder.path(), summary, token, log).await?;
     match run_command(command, folder.path()).await {
         Ok(status) => Ok(code_of(status)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
