@@ -255,6 +255,113 @@ fn a_network_comes_and_goes() {
     assert!(error.is_gone(), "{error:?}");
 }
 
+/// Tests with a real libvirtd have it to themselves.
+static LIBVIRTD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Any disk that boots will do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_guest_shows_itself() {
+    let (Ok(uri), Ok(image)) = (
+        std::env::var("TEST_LIBVIRT_URI"),
+        std::env::var("TEST_GUEST_DISK"),
+    ) else {
+        eprintln!("skipped: TEST_LIBVIRT_URI and TEST_GUEST_DISK name no libvirtd and no guest");
+        return;
+    };
+    let _alone = LIBVIRTD.lock().await;
+    let dir = TempDir::new().expect("a directory");
+    let connection = Connection::open(&uri)
+        .map_err(|error| tell(&error))
+        .expect("open");
+    let plan = plan("brisk-otter-4a1d", 80, 1);
+    for network in &plan.networks {
+        connection
+            .create_network(&plan, network)
+            .map_err(|error| tell(&error))
+            .expect("a network");
+    }
+    let disk = Disk {
+        path: path(dir.path().join("root.img")),
+        format: DiskFormat::Raw,
+        serial: None,
+        role: DiskRole::Root,
+    };
+    std::fs::copy(&image, disk.path.as_path()).expect("copied");
+    let mut spec = spec(&plan, &plan.nodes[0], vec![disk], &dir.path().join("console.log"));
+    spec.ignition_journal = Some(path(dir.path().join("journal")));
+    connection
+        .start_domain(&spec)
+        .map_err(|error| tell(&error))
+        .expect("started");
+    let printed = || std::fs::metadata(spec.console_log.as_path()).map_or(0, |log| log.len());
+    while printed() == 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    shows_itself(&connection, &plan, &spec);
+    assert_eq!(std::fs::read(dir.path().join("journal")).expect("a journal"), b"");
+    let log = std::fs::read_to_string(qemu_log(&spec.name));
+    eprintln!("{:?}", log.as_deref().map(qemu_said));
+    connection
+        .destroy_domain(spec.name.as_str())
+        .map_err(|error| tell(&error))
+        .expect("destroyed");
+    for network in connection.networks().expect("listed") {
+        connection
+            .destroy_network(&network)
+            .map_err(|error| tell(&error))
+            .expect("destroyed");
+    }
+}
+
+/// A running guest can be asked for all that a judge of its boot wants to know.
+fn shows_itself(connection: &Connection, plan: &Plan, spec: &DomainSpec) {
+    let domain = spec.name.as_str();
+    let told = |error: HypervisorError| tell(&error);
+    let counters = connection.counters().map_err(told).expect("counters");
+    let of_it = counters.get(domain).expect("its counters");
+    eprintln!("{of_it:?}");
+    assert!(of_it.cpu_time > Duration::ZERO);
+    assert!(of_it.disks.is_some_and(|disks| disks.read_requests > 0));
+    let can = connection.questions(domain).map_err(told).expect("questions");
+    assert!(can.human && can.virtio, "{can:?}");
+    assert_eq!(
+        connection.run_state(domain).map_err(told).expect("a state"),
+        "running"
+    );
+    let virtio = connection.virtio(domain).map_err(told).expect("virtio devices");
+    eprintln!("{virtio:?}");
+    let count = |name: &str| virtio.iter().filter(|device| device.name == name).count();
+    assert_eq!(
+        (count("virtio-blk"), count("virtio-net")),
+        (spec.disks.len(), spec.nics.len())
+    );
+    eprintln!(
+        "{:?}",
+        connection.registers(domain).map_err(told).expect("registers")
+    );
+    eprintln!(
+        "{:?}",
+        connection.text_screen(domain).map_err(told).expect("a screen")
+    );
+    let png = connection.screenshot(domain).map_err(told).expect("a picture");
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{} bytes", png.len());
+    let nics = connection.nics(domain).map_err(told).expect("NICs");
+    eprintln!("{nics:?}");
+    let macs: Vec<_> = nics.iter().map(|nic| nic.mac).collect();
+    assert_eq!(macs, spec.nics.iter().map(|nic| nic.mac).collect::<Vec<_>>());
+    for nic in &nics {
+        TapEar::open(&nic.tap).expect("a tap to listen on");
+    }
+    let gone = ObjectName::new(&plan.cluster, &name("nobody"));
+    for error in [
+        connection.questions(gone.as_str()).expect_err("nobody there"),
+        connection.screenshot(gone.as_str()).expect_err("nobody there"),
+        connection.nics(gone.as_str()).expect_err("nobody there"),
+    ] {
+        assert!(error.is_gone(), "{}", tell(&error));
+    }
+}
+
 /// What becomes of the guests is in their console logs, what libvirt tells of them in the events.
 #[tokio::test(flavor = "multi_thread")]
 async fn real_guests_boot_and_end() {
@@ -265,6 +372,7 @@ async fn real_guests_boot_and_end() {
         eprintln!("skipped: TEST_LIBVIRT_URI and TEST_GUEST_DISK name no libvirtd and no guest");
         return;
     };
+    let _alone = LIBVIRTD.lock().await;
     let dir = TempDir::new().expect("a directory");
     let connection = Connection::open(&uri)
         .map_err(|error| tell(&error))

@@ -21,10 +21,14 @@ pub struct VirtioState {
     pub guest_features: u32,
 }
 
-/// The paths of the devices, by which each is asked about.
+/// The paths of the devices, by which each is asked about; those of a kind in the order in which the guest sees them, as
+/// libvirt numbers them: `/machine/peripheral/virtio-disk0/virtio-backend`. QEMU's own order is none.
 pub(super) fn paths(devices: &Value) -> Vec<&str> {
     let devices = devices.as_array().into_iter().flatten();
-    devices.filter_map(|device| device["path"].as_str()).collect()
+    let mut paths: Vec<&str> = devices.filter_map(|device| device["path"].as_str()).collect();
+    // The shorter number is the smaller.
+    paths.sort_by_key(|path| (path.len(), *path));
+    paths
 }
 
 /// One device's state; `None` where the answer tells none.
@@ -95,6 +99,17 @@ mod tests {
     fn the_paths_are_those_of_the_devices() {
         let devices = json!([{"path": "/machine/a", "name": "virtio-blk"}, {"name": "virtio-net"}, 3]);
         assert_eq!(paths(&devices), ["/machine/a"]);
+        let disk = |number: u8| json!({ "path": format!("/m/virtio-disk{number}/b"), "name": "virtio-blk" });
+        let devices = json!([disk(10), disk(2), { "path": "/m/net0/b" }, disk(0)]);
+        assert_eq!(
+            paths(&devices),
+            [
+                "/m/net0/b",
+                "/m/virtio-disk0/b",
+                "/m/virtio-disk2/b",
+                "/m/virtio-disk10/b"
+            ]
+        );
         assert!(paths(&json!({"error": 1})).is_empty());
     }
 

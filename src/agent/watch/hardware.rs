@@ -29,18 +29,16 @@ pub(super) async fn watch(connection: Connection, domain: ObjectName, pace: Arc<
     let mut questions = None;
     sleep(IDLE).await;
     loop {
-        let began = Instant::now();
         let name = domain.to_string();
-        let look = connection.run(move |connection| {
-            let questions = match questions {
-                Some(questions) => questions,
-                None => connection.questions(&name)?,
-            };
-            look(connection, &name, questions).map(|look| (questions, look))
-        });
+        if questions.is_none() {
+            let ask = connection.run(move |connection| connection.questions(&name));
+            questions = ask.await.ok();
+        }
+        let began = Instant::now();
+        let (name, can) = (domain.to_string(), questions.unwrap_or_default());
+        let look = connection.run(move |connection| look(connection, &name, can));
         // That a machine has stopped is told by libvirt's events; it may be started again.
-        if let Ok((known, now)) = look.await {
-            questions = Some(known);
+        if let Ok(now) = look.await {
             for evidence in news(&before, &now) {
                 if gathered.send(evidence).await.is_err() {
                     return;
@@ -263,7 +261,7 @@ mod tests {
             mode: CpuMode::Real,
             halted: false,
         };
-        assert_eq!(news(&look(), &look()), [registers.clone()]);
+        assert_eq!(news(&look(), &look()), std::slice::from_ref(&registers));
         let mut later = look();
         later.run_state = Some("internal-error".to_owned());
         later.screen = None;
