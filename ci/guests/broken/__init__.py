@@ -4,8 +4,9 @@
     python3 -m broken make NAME DISK
     python3 -m broken record [NAME...]
 
-with ci/guests in PYTHONPATH, and GUEST_TINY, GUEST_DEBIAN and GUEST_IGNITION as ci/test sets them. `table` (and `ignition`) says what is broken and what is to be
-said of it, `disk` changes disks without booting them, `boot` boots one with plain QEMU and keeps what its console said.
+with ci/guests in PYTHONPATH, and GUEST_TINY, GUEST_DEBIAN and GUEST_IGNITION naming disk images that ci/guests/build made. `table`
+(and `ignition`) says what is broken and what is to be said of it, `disk` changes disks without booting them, `boot` boots one with
+plain QEMU and keeps what its console said.
 """
 
 from .disk import Bases

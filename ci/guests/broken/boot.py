@@ -164,7 +164,8 @@ def shortened(console):
     lines = console.splitlines(keepends=True)
     kernel = [n for n, line in enumerate(lines) if re.match(rb"\[ *\d+\.\d+\] ", line)]
     # The first of each boot tell what boots; of the rest those go that name a device or a table, from the first on.
-    spare = [n for n in kernel[30:-40] if not re.search(rb"(?i)error|fail|panic|oom|memory|virtio|vd[a-z]|eth|ext4|init|warn|kill", lines[n])]
+    telling = rb"(?i)error|fail|panic|oom|out of memory|kill|reboot|vd[a-z]\b|ext4|Linux version|Command line|Run /"
+    spare = [n for n in kernel[30:-40] if not re.search(telling, lines[n])]
     size, gone = len(console), set()
     for n in spare:
         if size <= LONGEST:
