@@ -10,6 +10,7 @@
 //! - [`boot`]: judges from evidence how far a node has come; knows nothing of libvirt.
 //! - [`agent`]: the process that holds a cluster: life cycle, API, forwards, proxy, expiry.
 //! - [`access`]: the files by which later steps reach a cluster, as `in` and `nodectl` write them.
+//! - [`report`]: how the nodes came up, or why not, as JSON and as a page.
 //! - [`doctor`]: what this container can and cannot do, and what would cure it.
 //!
 //! Beside them stand three things that every room may use: [`fault`] (how an error is told), [`progress`] (how a long
@@ -27,6 +28,7 @@ pub mod first_boot;
 pub mod hypervisor;
 pub mod image;
 pub mod progress;
+pub mod report;
 pub mod step;
 pub mod topology;
 pub mod units;

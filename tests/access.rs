@@ -123,7 +123,7 @@ impl Bed {
             fingerprint: "ab".repeat(32),
             token: Secret("t".to_owned()),
         };
-        access::write(&self.dir(), &cluster, &secrets, &BTreeMap::new()).unwrap();
+        access::write(&self.dir(), &cluster, &secrets, &BTreeMap::new(), None).unwrap();
     }
 
     /// Runs a script of sh in the scratch directory; `$DIR` is the artifact's. Gives what it printed.

@@ -17,6 +17,9 @@ pub enum AccessError {
         #[source]
         source: std::io::Error,
     },
+    /// The report could not be written as text.
+    #[error("the report cannot be written")]
+    Json(#[source] serde_json::Error),
     /// A file could not be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -101,6 +104,7 @@ pub enum AccessError {
 impl Fault for AccessError {
     fn help(&self) -> Option<String> {
         let text = match self {
+            Self::Json(_) => "Please report it.",
             Self::Write { .. } => "Check that the directory is there, is writable, and has free space.",
             Self::Read { .. } => {
                 "The file belongs to whoever fetched the nodes: run this as the same user, or fetch them again."

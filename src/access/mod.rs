@@ -21,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::api::types::{Cluster, Secret};
+use crate::report::{self, Report};
 use crate::topology::name::Name;
 use directory::{Directory, Mode};
 
@@ -56,12 +57,14 @@ pub struct Known {
 /// Writes the files of a cluster into `dir`, which exists; an earlier cluster's are replaced, other files stay.
 ///
 /// All of them are made beside one another first and moved into place at the end, so that an error leaves none of
-/// the new ones. `consoles` are the nodes' serial logs.
+/// the new ones. `consoles` are the nodes' serial logs, `report` tells how
+/// they came up.
 pub fn write(
     dir: &Path,
     cluster: &Cluster,
     secrets: &ApiAccess,
     consoles: &BTreeMap<Name, Vec<u8>>,
+    report: Option<&Report>,
 ) -> Result<Vec<Warning>, AccessError> {
     let mut warnings = Vec::new();
     let new = Directory::beside(dir)?;
@@ -99,6 +102,15 @@ pub fn write(
     }
     for (name, log) in consoles {
         new.file(&format!("consoles/{name}.log"), Mode::Open, log)?;
+    }
+    if let Some(told) = report {
+        let json = serde_json::to_vec_pretty(told).map_err(AccessError::Json)?;
+        new.file("report.json", Mode::Open, json)?;
+        new.file(
+            "report.html",
+            Mode::Open,
+            report::html(told).map_err(AccessError::Json)?,
+        )?;
     }
     let nodes = nodes::file(cluster, &secrets.fingerprint)?;
     new.file(NODES_JSON, Mode::Open, nodes::json(&nodes)?)?;

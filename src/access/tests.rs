@@ -89,7 +89,7 @@ fn collected(content: &str) -> CollectedFile {
 fn written(cluster: &Cluster) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let consoles = BTreeMap::from([(name("control-1"), b"Linux version\n".to_vec())]);
-    write(dir.path(), cluster, &secrets(), &consoles).unwrap();
+    write(dir.path(), cluster, &secrets(), &consoles, None).unwrap();
     dir
 }
 
@@ -163,7 +163,7 @@ fn a_later_write_replaces_all_of_an_earlier_one_and_nothing_else() {
     std::fs::write(dir.path().join("mine"), "mine").unwrap();
     cluster.collected.clear();
     cluster.cluster = name("calm-heron-0001");
-    write(dir.path(), &cluster, &secrets(), &BTreeMap::new()).unwrap();
+    write(dir.path(), &cluster, &secrets(), &BTreeMap::new(), None).unwrap();
     let names: Vec<String> = files(dir.path()).into_iter().map(|(name, _)| name).collect();
     assert!(names.contains(&"mine".to_owned()));
     assert!(
@@ -180,13 +180,13 @@ fn a_failure_leaves_nothing_new() {
     let dir = tempfile::tempdir().unwrap();
     let mut cluster = cluster();
     cluster.collected.insert(name("kubeconfig"), collected("<html>"));
-    let error = write(dir.path(), &cluster, &secrets(), &BTreeMap::new()).unwrap_err();
+    let error = write(dir.path(), &cluster, &secrets(), &BTreeMap::new(), None).unwrap_err();
     assert!(matches!(error, AccessError::Kubeconfig { .. }));
     assert!(files(dir.path()).is_empty());
     // Half of it moved: a folder that is in the way of a file.
     cluster.collected.clear();
     std::fs::create_dir_all(dir.path().join("token/in-the-way")).unwrap();
-    let error = write(dir.path(), &cluster, &secrets(), &BTreeMap::new()).unwrap_err();
+    let error = write(dir.path(), &cluster, &secrets(), &BTreeMap::new(), None).unwrap_err();
     assert!(error.to_string().ends_with("/token"), "{error}");
     assert!(files(dir.path()).is_empty(), "{:?}", files(dir.path()));
 }

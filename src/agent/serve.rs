@@ -17,6 +17,7 @@ use super::order::{Down, Order, Up};
 use super::state::{Record, Run};
 use super::takedown::{kill_all, remove_disks};
 use crate::progress::{Event, Level, Progress};
+use crate::report;
 
 /// How long processes may take to die of SIGKILL. They do so in milliseconds unless the kernel itself is stuck.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -155,6 +156,10 @@ async fn run_cluster(
             None
         }
         Err(Failure::NotUp(reason)) => {
+            // For whoever looks into the container of the failed put, when all else is gone.
+            if let Err(error) = report::write(run.directory(), &held.report()) {
+                eprintln!("{}", crate::fault::tell(&error));
+            }
             let keep = on_failure == crate::topology::model::OnFailure::Keep && standing.is_reachable();
             let kept = keep.then(|| Box::new(held.summary()));
             words.say(Up::Failed {

@@ -10,6 +10,7 @@ use super::api::types::Cluster;
 use super::view::Held;
 use crate::fault::tell;
 use crate::hypervisor::{Connection, DomainState, ObjectName};
+use crate::report::Report;
 use crate::topology::name::Name;
 
 /// The agent, as its API sees it.
@@ -66,6 +67,10 @@ impl server::Service for Service {
 
     fn console(&self, node: &Name) -> Option<PathBuf> {
         self.knows(node).then(|| self.held.console(node))
+    }
+
+    fn report(&self) -> Report {
+        self.held.report()
     }
 
     async fn screenshot(&self, node: &Name) -> Result<Vec<u8>, NoScreenshot> {

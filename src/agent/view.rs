@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
 
 use super::api::types::{
@@ -14,11 +16,14 @@ use super::api::types::{
 use super::judging::{Judged, Judging};
 use super::order::{NodeSummary, Order, Summary};
 use super::watch::Notes;
+use crate::boot::console::last_lines;
 use crate::boot::evidence::Evidence;
 use crate::boot::recording::Diagnosis;
 use crate::first_boot::keys::{ClusterKeys, HostKey};
+use crate::report::{self, NodeReport, Report};
 use crate::topology::model::{Accelerator, ImageSource, Sha256};
 use crate::topology::name::Name;
+use crate::topology::plan::PlannedNode;
 
 /// One cluster, shared by everything that works on it.
 #[derive(Debug)]
@@ -156,6 +161,51 @@ impl Held {
     pub fn keep_screenshot(&self, name: &Name, png: Vec<u8>) {
         if let Some(followed) = self.followed().get_mut(name) {
             followed.screenshot = Some(png);
+        }
+    }
+
+    /// How every node came up so far. Reads the consoles: blocks.
+    pub fn report(&self) -> Report {
+        let versions = self.found.versions.get();
+        Report {
+            report: 1,
+            cluster: self.order.plan.cluster.to_string(),
+            started_at: self.created_at,
+            accelerator: self.found.accelerator.get().map(ToString::to_string),
+            libvirt: versions.map(|versions| versions.libvirt.clone()),
+            qemu: versions.map(|versions| versions.qemu.clone()),
+            nodes: self
+                .order
+                .plan
+                .nodes
+                .iter()
+                .map(|node| self.node_report(node))
+                .collect(),
+        }
+    }
+
+    fn node_report(&self, node: &PlannedNode) -> NodeReport {
+        let name = node.name();
+        let console = std::fs::read(self.console(name)).unwrap_or_default();
+        let from = console.len().saturating_sub(report::CONSOLE);
+        let screenshot = self
+            .followed()
+            .get(name)
+            .and_then(|followed| followed.screenshot.clone());
+        NodeReport {
+            name: name.to_string(),
+            state: match self.live(name).state {
+                NodeState::Booting => "booting",
+                NodeState::Ready => "ready",
+                NodeState::Failed => "failed",
+                NodeState::Off => "off",
+            }
+            .to_owned(),
+            address: node.address(),
+            diagnosis: self.diagnosis(name),
+            console: last_lines(&console[from..], usize::MAX).join("\n"),
+            console_cut: from > 0,
+            screenshot: screenshot.map(|png| STANDARD.encode(png)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A serial console's bytes as lines that a person can read.
 
 use memchr::memchr2;
+use std::borrow::Cow;
 
 /// Turns a console's bytes, in pieces of any size, into lines without escape sequences and control characters.
 ///
@@ -144,10 +145,33 @@ pub fn last_lines(bytes: &[u8], count: usize) -> Vec<String> {
     let mut lines: Vec<String> = text
         .split('\n')
         .map(clean)
+        .map(|line| without_secrets(&line).into_owned())
         .filter(|line| !line.trim().is_empty())
         .collect();
     lines.drain(..lines.len().saturating_sub(count));
     lines
+}
+
+/// A line as it may be shown to everybody. Ignition prints its whole configuration when it fails, with the node's private host
+/// key in it as a `data:` URL (RFC 2397).
+pub fn without_secrets(line: &str) -> Cow<'_, str> {
+    const MARK: &str = "base64,";
+    let is_data = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=' | '%' | '-' | '_');
+    if !line.contains(MARK) {
+        return Cow::Borrowed(line);
+    }
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        shown.push_str(before);
+        shown.push_str(MARK);
+        rest = after.trim_start_matches(is_data);
+        if rest.len() < after.len() {
+            shown.push('…');
+        }
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
 }
 
 /// A log line that is longer is noise to whoever reads a build log.
@@ -201,7 +225,7 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{LINE, Reader, last_lines};
+    use super::{LINE, Reader, last_lines, without_secrets};
 
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
         let mut reader = Reader::default();
@@ -241,6 +265,15 @@ mod tests {
             ["SeaBIOS", "[  OK  ] Reached target", "100%", "login:", "end"]
         );
         assert_eq!(last_lines(console, 1), ["end"]);
+    }
+
+    #[test]
+    fn what_a_configuration_holds_is_not_shown() {
+        assert_eq!(
+            without_secrets("a \"source\": \"data:;base64,c2VjcmV0\", \"mode\": 384, base64,Zm9v and on"),
+            "a \"source\": \"data:;base64,…\", \"mode\": 384, base64,… and on"
+        );
+        assert_eq!(last_lines(b"x base64,c2VjcmV0", 1), ["x base64,…"]);
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::console::without_secrets;
 use super::evidence::{Evidence, Seen};
 use super::judge::Judge;
 use super::phase::Phase;
@@ -88,16 +89,28 @@ impl Diagnosis {
                 .map(|context| context.node.clone())
                 .unwrap_or_default(),
             ready_seconds: judge.ready().map(|at| at.as_secs_f64()),
-            verdict: judge.verdict(),
+            verdict: judge.verdict().map(shown),
             phase: judge.phase(),
             boots: judge.boots(),
             timeline: judge.timeline(),
             slowest: judge.slowest(),
-            last_lines: judge.last_lines().map(str::to_owned).collect(),
+            last_lines: judge
+                .last_lines()
+                .map(|line| without_secrets(line).into_owned())
+                .collect(),
             skipped: 0,
             timed: true,
         }
     }
+}
+
+/// Its evidence is quoted in build logs.
+fn shown(mut verdict: Verdict) -> Verdict {
+    let others = verdict.others.iter_mut().map(|other| &mut other.evidence);
+    for line in std::iter::once(&mut verdict.evidence).chain(others).flatten() {
+        *line = without_secrets(line).into_owned();
+    }
+    verdict
 }
 
 /// Judges a recording, or a console's text, from a reader. `path` is for messages.

@@ -86,12 +86,12 @@ pub async fn write_files(
     token: &Token,
     log: &BuildLog,
 ) -> Result<(), Box<dyn Fault>> {
-    let (cluster, consoles) = Client::unix(&Run::default().socket())?.fetch().await?;
+    let (cluster, consoles, report) = Client::unix(&Run::default().socket())?.fetch().await?;
     let secrets = ApiAccess {
         fingerprint: summary.fingerprint.to_string(),
         token: Secret(token.expose().to_owned()),
     };
-    for warning in access::write(folder, &cluster, &secrets, &consoles)? {
+    for warning in access::write(folder, &cluster, &secrets, &consoles, Some(&report))? {
         log.event(&Event {
             level: Level::Warn,
             node: None,

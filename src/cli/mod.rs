@@ -16,6 +16,7 @@ pub mod diagnose;
 pub mod doctor;
 pub mod down;
 pub mod list;
+pub mod report;
 pub mod run;
 pub mod screenshot;
 pub mod session;
@@ -69,7 +70,13 @@ enum Command {
     /// Check what this container can and cannot do, and what would cure it.
     Doctor(doctor::Args),
     /// Print the JSON Schema of a topology file.
-    Schema,
+    Schema {
+        /// That of report.json instead.
+        #[arg(long)]
+        report: bool,
+    },
+    /// Write how the nodes came up, or why not: report.json and report.html.
+    Report(report::Args),
     /// Run a command beside libvirt, with the default network and pool, and remove all of it.
     Session(session::Args),
     /// The process that holds a cluster; started by out and nodectl.
@@ -121,13 +128,19 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             &command,
         )),
         Command::Session(args) => block_on(session::session(args)),
-        Command::Schema => {
-            print(&format!("{:#}\n", crate::topology::schema()));
+        Command::Schema { report } => {
+            let schema = if report {
+                crate::report::schema()
+            } else {
+                crate::topology::schema()
+            };
+            print(&format!("{schema:#}\n"));
             Ok(ExitCode::SUCCESS)
         }
         Command::Diagnose(args) => diagnose::replay(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::Up(args) => block_on(up::up(args)),
+        Command::Report(args) => block_on(report::report(args)),
         Command::List(args) => block_on(list::list(args)),
         Command::Ssh(args) => block_on(ssh::ssh(args)),
         Command::Cp(args) => block_on(cp::cp(args)),

@@ -24,7 +24,7 @@ impl Tools {
             fingerprint: cluster.fingerprint.to_string(),
             token: Secret("-".to_owned()),
         };
-        access::write(folder.path(), &cluster, &no_api, &Default::default())?;
+        access::write(folder.path(), &cluster, &no_api, &Default::default(), None)?;
         let nodes = cluster.nodes.iter().map(|node| node.name.to_string()).collect();
         Ok(Self { folder, nodes })
     }

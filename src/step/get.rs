@@ -42,14 +42,13 @@ pub async fn get(request: InRequest, destination: &Path, log: &BuildLog) -> Resu
             metadata: Vec::new(),
         });
     }
-    let (cluster, consoles) = Client::tls(version.endpoint, version.fingerprint, &request.source.token)?
-        .fetch()
-        .await?;
+    let client = Client::tls(version.endpoint, version.fingerprint, &request.source.token)?;
+    let (cluster, consoles, report) = client.fetch().await?;
     let secrets = ApiAccess {
         fingerprint: version.fingerprint.to_string(),
         token: Secret(request.source.token.expose().to_owned()),
     };
-    for warning in access::write(destination, &cluster, &secrets, &consoles)? {
+    for warning in access::write(destination, &cluster, &secrets, &consoles, Some(&report))? {
         log.event(&Event {
             level: Level::Warn,
             node: None,

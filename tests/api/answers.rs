@@ -130,7 +130,7 @@ async fn ten_consoles_are_followed_to_the_clusters_end() {
 async fn a_console_that_is_not_there_is_empty() {
     let bed = Bed::new().await;
     std::fs::write(bed.console("worker-2"), "a\nb\nc\n").unwrap();
-    let (_, consoles) = bed.client().fetch().await.unwrap();
+    let (_, consoles, _) = bed.client().fetch().await.unwrap();
     assert_eq!(consoles[&name("worker-1")], b"");
     assert_eq!(consoles[&name("worker-2")], b"a\nb\nc\n");
     let mut out = Vec::new();

@@ -79,7 +79,7 @@ def _(disk):
     disk.cmdline("root=LABEL=root", "root=UUID=0b6c2b8e-3d5f-4d0c-9b53-1f6a0f1f7e11 rd.shell=0 rd.emergency=poweroff" + PATIENCE)
 
 
-@ignition("dracut-finds-no-init", ("no-init", "initramfs-shell", "emergency-mode"), ("initramfs", "userspace"), "Entering emergency mode|Failed to switch root|Freezing execution|end Kernel panic", SPEC)
+@ignition("dracut-finds-no-init", ("no-init", "initramfs-shell", "emergency-mode", "init-frozen"), ("initramfs", "userspace"), "Entering emergency mode|Failed to switch root|Freezing execution|end Kernel panic", SPEC)
 @changed
 def _(disk):
     disk.remove("/usr/lib/systemd/systemd")

@@ -15,6 +15,7 @@ use super::tls::{WrongCertificate, pinned};
 use super::types::{Cluster, ClusterState};
 use crate::concourse::Token;
 use crate::fault::Fault;
+use crate::report::Report;
 use crate::step::metadata::utc;
 use crate::topology::model::Sha256;
 use crate::topology::name::Name;
@@ -290,7 +291,7 @@ impl Client {
     ///
     /// # Errors
     /// When it is not ready (any more), each state its own error.
-    pub async fn fetch(&self) -> Result<(Cluster, BTreeMap<Name, Vec<u8>>), ClientError> {
+    pub async fn fetch(&self) -> Result<(Cluster, BTreeMap<Name, Vec<u8>>, Report), ClientError> {
         let cluster = self.cluster().await?;
         ready(&cluster)?;
         // Side by side over one connection each: ten consoles cost one round trip. Not all of a large cluster's at once:
@@ -302,9 +303,9 @@ impl Client {
         });
         let consoles = futures_util::stream::iter(consoles)
             .buffer_unordered(SIDE_BY_SIDE)
-            .try_collect()
-            .await?;
-        Ok((cluster, consoles))
+            .try_collect();
+        let (consoles, report) = tokio::try_join!(consoles, self.report())?;
+        Ok((cluster, consoles, report))
     }
 
     /// Ends the cluster; returns when nothing of it runs any more. One that has ended already is no error.
@@ -341,6 +342,14 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// How every node came up so far.
+    pub async fn report(&self) -> Result<Report, ClientError> {
+        let response = self
+            .send(Method::GET, "/v1/report", Some(self.limits.answer), None)
+            .await?;
+        response.json().await.map_err(|error| self.broken(&error))
     }
 
     /// A PNG of what a node's display shows.

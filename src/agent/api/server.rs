@@ -27,6 +27,7 @@ pub use super::visit::Limits;
 use super::visit::{Guard, Reception};
 use crate::agent::wire::prepare;
 use crate::concourse::Token;
+use crate::report::Report;
 use crate::topology::name::Name;
 
 /// What the agent does when it is asked.
@@ -37,6 +38,8 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn destroy(&self) -> impl Future<Output = ()> + Send;
     /// Where a node's console is written; `None` of a node that there is not.
     fn console(&self, node: &Name) -> Option<PathBuf>;
+    /// How every node came up so far. Blocks while it reads the consoles.
+    fn report(&self) -> Report;
     /// A PNG of what a node's display shows.
     fn screenshot(&self, node: &Name) -> impl Future<Output = Result<Vec<u8>, NoScreenshot>> + Send;
     /// Turns true when nothing of the cluster runs any more, and no console says anything more.
@@ -175,6 +178,7 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
 fn routes<S: Service>(service: S) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::<S>).delete(destroy::<S>))
+        .route("/v1/report", get(report::<S>))
         .route("/v1/nodes/{name}/console", get(console::<S>))
         .route("/v1/nodes/{name}/screenshot", get(screenshot::<S>))
         .fallback(|| async { Refusal::PATH })
@@ -184,6 +188,11 @@ fn routes<S: Service>(service: S) -> Router {
 
 async fn cluster<S: Service>(State(service): State<S>) -> Json<Cluster> {
     Json(service.cluster())
+}
+
+async fn report<S: Service>(State(service): State<S>) -> Result<Json<Report>, Refusal> {
+    let report = tokio::task::spawn_blocking(move || service.report()).await;
+    report.map(Json).map_err(|_| Refusal::REPORT)
 }
 
 async fn destroy<S: Service>(State(service): State<S>) -> StatusCode {
