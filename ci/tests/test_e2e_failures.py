@@ -196,10 +196,10 @@ def test_an_image_by_url(machine, image, disks, failed, capsys):
 
 
 FAILURES = {
-    "guest that switches itself off": ({"ready": {"command": "poweroff; sleep 60"}}, "the guest switched itself off"),
-    "ready command that fails": ({"ready": {"command": "echo the kubelet is missing >&2; exit 3", "timeout": "40s"}}, "the kubelet is missing"),
-    "ready command that hangs": ({"ready": {"command": "sleep 600", "timeout": "40s"}}, "40 s"),
-    "user whom the guest lacks": ({"ssh_user": "nobody-here", "ready": {"timeout": "40s"}}, "Permission denied"),
+    "guest that switches itself off": ({"ready": {"command": "poweroff; sleep 60"}}, "verdict: powered-off"),
+    "ready command that fails": ({"ready": {"command": "echo the kubelet is missing >&2; exit 3", "timeout": "40s"}}, "verdict: ready-command-failed"),
+    "ready command that hangs": ({"ready": {"command": "sleep 600", "timeout": "40s"}}, "verdict: ready-command-timed-out"),
+    "user whom the guest lacks": ({"ssh_user": "nobody-here", "ready": {"timeout": "40s"}}, "verdict: ssh-key-refused"),
     "file to collect that is not there": ({"collect": {"config": {"node": "node-1", "path": "/etc/nothing"}}}, "/etc/nothing"),
     "more memory than there is": ({"defaults": {"cpus": 1, "memory": "900GiB"}}, "900GiB"),
     "more nodes than memory": ({"nodes": {"node": {"count": 60}}, "defaults": {"memory": "32GiB"}}, "GiB"),
@@ -215,6 +215,9 @@ def test_a_put_that_fails_says_why_and_leaves_nothing(machine, image, disks, wha
     assert build.status == "failed" and expected in build.log, build.log
     container = build.steps["put nodes"].container
     assert parts(machine, container) == [] and clusters(machine, container) == []
+    if "verdict: " in expected:
+        # The evidence is there when all else is gone.
+        assert machine.exec(container, ["nodectl", "report", "-o", "/tmp"])[0] == 0
     build.release()
 
 
@@ -237,6 +240,12 @@ def test_a_failed_cluster_can_be_kept_and_looked_into(machine, image, disks):
     assert status == 0 and "kept" in out, out
     assert machine.exec(container, ["nodectl", "ssh", "node-1", "--", "hostname"])[:2] == (0, "node-1\n")
     assert "tiny: ready" in machine.exec(container, ["nodectl", "console", "node-1"])[1]
+    assert machine.exec(container, ["nodectl", "report", "-o", "/tmp/report"])[0] == 0
+    status, out, _ = machine.exec(container, ["cat", "/tmp/report/report.json"])
+    report = json.loads(out)
+    assert report["nodes"][0]["diagnosis"]["verdict"]["code"] == "ready-command-failed" and report["nodes"][0]["screenshot"]
+    status, out, _ = machine.exec(container, ["sh", "-c", "nodectl screenshot node-1 -o - | head -c 8 | od -An -c"])
+    assert "P   N   G" in out, out
     assert machine.exec(container, ["nodectl", "down"])[0] == 0
     assert parts(machine, container) == []
     build.release()

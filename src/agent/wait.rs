@@ -216,7 +216,12 @@ async fn walk(
                 stdout: end_of(&answer.stdout),
                 stderr: end_of(&answer.stderr),
             };
-            waiting.heard(last_line(&answer.said()), Evidence::ReadyCommand(seen));
+            // 255 is ssh's own word for a connection that failed; the command itself may never have run.
+            let seen = match answer.status {
+                Some(255) => Evidence::Ssh(refusal(answer.said())),
+                _ => Evidence::ReadyCommand(seen),
+            };
+            waiting.heard(last_line(&answer.said()), seen);
             if answer.status == Some(0) {
                 break;
             }
