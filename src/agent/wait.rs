@@ -182,7 +182,7 @@ async fn walk(
         match attempt(node, ssh, "exit 0", left).await {
             Ok(Answer { status: Some(0), .. }) => break,
             answer => {
-                let said = answer.unwrap_or_else(|error| Answer::of(error)).said();
+                let said = answer.unwrap_or_else(Answer::of).said();
                 if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
                     || said.contains("Host key verification failed")
                 {
@@ -205,9 +205,7 @@ async fn walk(
         let mut pause = Duration::from_millis(500);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let answer = attempt(node, ssh, command, left)
-                .await
-                .unwrap_or_else(|error| Answer::of(error));
+            let answer = attempt(node, ssh, command, left).await.unwrap_or_else(Answer::of);
             let late = Instant::now() + pause >= deadline;
             let seen = ReadyCommand {
                 exit_status: answer.status,

@@ -103,7 +103,7 @@ mod tests {
             let read = Registers::parse(&text).unwrap();
             prop_assert_eq!((read.instruction, read.privilege, read.halted), (ip, cpl, halted));
             prop_assert_eq!((read.protected, read.paging), (cr0 & 1 != 0, cr0 >> 31 != 0));
-            prop_assert_eq!((read.long, read.virtual_8086), (efer >> 10 & 1 != 0, flags >> 17 & 1 != 0));
+            prop_assert_eq!((read.long, read.virtual_8086), ((efer >> 10) & 1 != 0, (flags >> 17) & 1 != 0));
         }
     }
 }
