@@ -4,7 +4,7 @@ moment that is certain. DIAGNOSE="name name" takes some of them."""
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import pytest
 from broken_runs import Run, run
@@ -43,7 +43,11 @@ def test_every_breakage_gets_its_verdict(machine, image, bases, capsys):
     chosen.sort(key=lambda b: -b.limit)
     begun = time.monotonic()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        runs = list(pool.map(lambda b: run(machine, image, bases, b), chosen))
+        runs = []
+        for one in as_completed([pool.submit(run, machine, image, bases, b) for b in chosen]):
+            runs.append(one.result())
+            with capsys.disabled():
+                print(told(runs[-1]), flush=True)
     runs.sort(key=lambda r: BREAKAGES.index(r.breakage))
     wrong = [r for r in runs if not r.right]
     with capsys.disabled():
