@@ -15,9 +15,9 @@ from broken import BREAKAGES, Bases
 
 AT_ONCE = 3
 
-# What is taken by default: of every phase, with the serial line on and off, those that end within a minute.
+# What is taken by default: of every phase, those that end within a minute.
 QUICK = """
-blank-disk file-system-instead-of-disk data-disk grub-without-configuration kernel-missing no-initrd no-initrd-silent
+blank-disk file-system-instead-of-disk data-disk grub-without-configuration kernel-missing no-initrd
 panic-again-and-again no-such-init init-ends too-little-memory powers-itself-off reboots-for-ever ready-command-fails
 root-elsewhere fstab-names-an-absent-disk ignition-config-invalid
 fine fine-silent fine-with-words-of-horror fine-after-one-reboot
