@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 
 from standin import Broken, Refused
@@ -24,18 +25,26 @@ def main():
     for name in names:
         if name not in PARTS:
             options.error(f"--only {name}: there are {', '.join(PARTS)}")
-    rows = []
+    # As Ctrl-C does: the containers are removed on the way out, and what was measured so far is printed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    rows, broken = [], "interrupted"
     try:
         with place(os.environ["RESOURCE_ROOTFS"], os.environ["GUEST_TINY"]) as where:
             for name in names:
                 tell(f"== {name}")
-                rows += PARTS[name].measure(where, chosen.rounds, tell)
+                for row in PARTS[name].measure(where, chosen.rounds, tell):
+                    rows.append(row)
+        broken = None
     except (Failed, Broken, Refused) as error:
-        sys.exit(f"error: {error}")
-    print(show(rows))
-    if chosen.json:
-        with open(chosen.json, "w") as file:
-            json.dump(as_json(rows), file, indent=1)
+        broken = str(error)
+    finally:
+        print(show(rows))
+        if chosen.json:
+            with open(chosen.json, "w") as file:
+                json.dump(as_json(rows), file, indent=1)
+        if broken:
+            tell(f"error: {broken}: not everything was measured")
+    sys.exit(1 if broken else 0)
 
 
 def tell(text):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 from .place import Failed, spread
 from .raw import inside_network
@@ -23,10 +24,9 @@ def measure(place, container, port, rounds, tell):
     guest, moved = listed[0], listed[1]
     place.run(container, ["nodectl", "ssh", guest["name"], "--",
                           f"(while nc -l -p {port} >/dev/null </dev/null; do :; done) >/dev/null 2>&1 </dev/null &"])
-    rows = [compare(container, guest, port, rounds, tell, "forward / direct, to a guest")]
+    yield compare(container, guest, port, rounds, tell, "forward / direct, to a guest")
     with taken_over(container, moved, port):
-        rows.append(compare(container, moved, port, rounds, tell, "forward / direct, to a process"))
-    return rows
+        yield compare(container, moved, port, rounds, tell, "forward / direct, to a process")
 
 
 def compare(container, node, port, rounds, tell, what):
@@ -90,7 +90,6 @@ def taken_over(container, node, port):
 
 
 def wait_for_network_of_its_own(pid):
-    from pathlib import Path
     until = time.monotonic() + 10
     while Path(f"/proc/{pid}/ns/net").readlink() == Path("/proc/self/ns/net").readlink():
         if time.monotonic() > until:

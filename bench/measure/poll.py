@@ -11,10 +11,10 @@ EVERY = 0.05  # seconds between two tries
 LIMIT = 300
 
 
-async def greeted(address):
+async def greeted(address, patience):
     """One try: whether an SSH server greets."""
     try:
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(address, 22), 3)
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(address, 22), patience)
         try:
             return await asyncio.wait_for(reader.readexactly(4), 20) == b"SSH-"
         finally:
@@ -24,16 +24,12 @@ async def greeted(address):
 
 
 async def login(node, ssh):
-    # Tries overlap: one whose packets a guest without an address has swallowed must not delay the next.
-    tries = set()
-    while True:
-        tries.add(asyncio.create_task(greeted(node["address"])))
-        done, tries = await asyncio.wait(tries, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
-        if any(task.result() for task in done):
-            break
-        await asyncio.sleep(EVERY if done else 0)
-    for task in tries:
-        task.cancel()
+    # One at a time: tries that wait for the node's address reach it all at once, and each is a process of its SSH server. Given
+    # up soon, since TCP repeats a lost packet only after a second; now and then not so soon, since the guest may be that slow.
+    number = 0
+    while not await greeted(node["address"], 1.5 if number % 12 == 11 else 0.2):
+        number += 1
+        await asyncio.sleep(EVERY)
     while True:
         argv = [*ssh, "-o", f"HostKeyAlias={node['name']}", node["address"], "--", "exit 0"]
         client = await asyncio.create_subprocess_exec(*argv, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL)

@@ -12,7 +12,6 @@ LIMIT = 1.10
 
 def measure(place, rounds, tell):
     """One row for each number of nodes: the median, over rounds, of each round's own ratio."""
-    rows = []
     for count in COUNTS:
         params = tiny(count)
         with place.container("put", "put") as container:
@@ -34,8 +33,7 @@ def measure(place, rounds, tell):
         ratio = statistics.median(ratios)
         nodes = "1 node" if count == 1 else f"{count} nodes"
         note = f"ratios {spread(ratios)}; put {spread(puts)} s, raw {spread(raws)} s; {rounds} rounds"
-        rows.append(Row(f"put of {nodes} / raw QEMU", f"≤ {LIMIT:.2f}", f"{ratio:.3f}", ratio, LIMIT, note=note))
-    return rows
+        yield Row(f"put of {nodes} / raw QEMU", f"≤ {LIMIT:.2f}", f"{ratio:.3f}", ratio, LIMIT, note=note)
 
 
 def one(place, params):

@@ -122,6 +122,8 @@ def prepare(place, container, machines):
         lines += [f"tuntap add dev tap{number} mode tap vnet_hdr", f"link set tap{number} mtu {machines.mtu} master {machines.bridge} up"]
     for line in lines:
         inside_network(container.pid, "ip", *line.split())
+    # A node that has taken its address is found at once, and not at the next second.
+    inside_network(container.pid, "sh", "-c", f"echo 100 > /proc/sys/net/ipv4/neigh/{machines.bridge}/retrans_time_ms")
     home = container.rootfs / "var/lib/libvirt/dnsmasq"
     home.mkdir(parents=True, exist_ok=True)
     for name, text in machines.dnsmasq.items():

@@ -26,12 +26,12 @@ def measure(place, rounds, tell):
         tell(f"{NODES} nodes: ready after {took:.1f} s")
         if written.powered != NODES:
             raise Failed(f"{written.powered} of {NODES} nodes were said to be powered on:\n{log}")
-        rows = [Row(f"disk written by {NODES} nodes before boot", "≤ 10 MiB", f"{written.bytes / MIB:.1f} MiB", written.bytes / MIB, 10,
-                    note="all blocks in the container when the last is powered on; some boot by then, so this is an upper bound")]
-        rows += [*idle(place, container, tell), get(place, version, tell)]
-        rows += forward.measure(place, container, PORT, rounds, tell)
-        rows.append(down(place, container, tell))
-    return rows
+        yield Row(f"disk written by {NODES} nodes before boot", "≤ 10 MiB", f"{written.bytes / MIB:.1f} MiB", written.bytes / MIB, 10,
+                  note="all blocks in the container when the last is powered on; some boot by then, so this is an upper bound")
+        yield from idle(place, container, tell)
+        yield get(place, version, tell)
+        yield from forward.measure(place, container, PORT, rounds, tell)
+        yield down(place, container, tell)
 
 
 class Written:

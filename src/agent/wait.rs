@@ -4,11 +4,10 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::judging::Judging;
 use super::ssh::Ssh;
@@ -236,8 +235,16 @@ async fn walk(
 /// The pause between two tries of a port.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
-/// How long one try is kept: a guest that is busy booting may take a while to answer.
-const TRY_LIMIT: Duration = Duration::from_secs(2);
+/// How long one try waits for an answer. Packets to a guest that has no address yet are lost, and TCP repeats them only
+/// after a second and more: a new try finds the node sooner. But one of them at a time: what waited for the node's
+/// address would reach it all at once, and each be a process of its SSH server.
+const TRY_LIMIT: Duration = Duration::from_millis(300);
+
+/// Every so many tries one may take longer, for a guest that is too busy to answer within the short limit.
+const PATIENT: u32 = 8;
+
+/// The limit of such a try: TCP has repeated itself once by then.
+const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
 async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
@@ -263,23 +270,28 @@ async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String,
     }
 }
 
-/// Waits until port 22 accepts. Tries overlap: packets to a guest that has no address yet are lost, TCP repeats them only
-/// after a second and more, and the node may be up long before. Those that are given up leave no trace in the guest.
+/// Waits until port 22 accepts.
 async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
-    let mut tries = FuturesUnordered::new();
-    let mut tick = tokio::time::interval(TRY_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number = 0u32;
     loop {
-        tokio::select! {
-            _ = tick.tick() => tries.push(tokio::time::timeout(TRY_LIMIT, TcpStream::connect((node.address(), 22)))),
-            Some(tried) = tries.next() => {
-                let (said, seen) = match tried {
-                    Ok(Ok(stream)) => return stream,
-                    Ok(Err(error)) => (error.to_string(), unanswered(&error)),
-                    Err(_) => ("no answer at its address".to_owned(), SshSeen::TimedOut),
-                };
-                waiting.heard(said, Evidence::Ssh(seen));
+        number = number.wrapping_add(1);
+        let patient = number % PATIENT == 0;
+        let limit = if patient { PATIENT_LIMIT } else { TRY_LIMIT };
+        let tried = tokio::time::timeout(limit, TcpStream::connect((node.address(), 22))).await;
+        match tried {
+            Ok(Ok(stream)) => return stream,
+            Ok(Err(error)) => {
+                waiting.heard(error.to_string(), Evidence::Ssh(unanswered(&error)));
+                sleep(TRY_EVERY).await;
             }
+            // Only a long silence says something: a guest may be too busy for a short one.
+            Err(_) if patient => {
+                waiting.heard(
+                    "no answer at its address".to_owned(),
+                    Evidence::Ssh(SshSeen::TimedOut),
+                );
+            }
+            Err(_) => {}
         }
     }
 }

@@ -146,9 +146,14 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         let networks = async {
             for network in &order.plan.networks {
                 let (plan, network) = (order.plan.clone(), network.clone());
+                let bridge = network.bridge.clone();
                 connection
                     .run(move |connection| connection.create_network(&plan, &network))
                     .await?;
+                // Without it nodes are found a little later, no more.
+                if let Err(error) = host::namespaces::ask_for_neighbours_often(&bridge) {
+                    eprintln!("{}", crate::fault::tell(&error));
+                }
             }
             Ok(())
         };
