@@ -10,7 +10,7 @@ VIRTUAL_MACHINE = """
 """
 
 # Behind every session: what may be left of it.
-LEFT = "; echo; echo == left; ps ax -o comm | grep -E '^(qemu-system|libvirtd|virtlogd|dnsmasq|sleep)'; ls /sys/class/net | grep -v -E '^(lo|eth0)$'; iptables -S | grep -c LIBVIRT"
+LEFT = "; echo; echo == left; cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^(qemu-system|libvirtd|virtlogd|dnsmasq|sleep)'; ls /sys/class/net | grep -v -E '^(lo|eth0)$'; iptables -S | grep -c LIBVIRT"
 
 SESSIONS = {
     "a machine of its own": (f"""

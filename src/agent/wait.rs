@@ -200,7 +200,9 @@ async fn walk(
     waiting.heard(String::new(), Evidence::Ssh(SshSeen::LoggedIn));
     if let Some(command) = &node.node.ready.command {
         waiting.next("its ready command does not succeed");
+        // A little before the limit of all, so that a command that hangs is told as one.
         let deadline = deadline.min(Instant::now() + command_limit);
+        let deadline = deadline.checked_sub(LAST_WORD).unwrap_or(deadline);
         let mut pause = Duration::from_millis(500);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -231,6 +233,9 @@ async fn walk(
     }
     Ok(())
 }
+
+/// What the end of a ready command needs to be told before the time is over.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// The pause between two tries of a port.
 const TRY_EVERY: Duration = Duration::from_millis(100);
