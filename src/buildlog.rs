@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::agent::order::Summary;
 use crate::progress::{Event, Level};
+use crate::topology::name::Name;
 
 /// Writes to stderr, which is the build log; stdout belongs to the protocol.
 #[derive(Debug)]
@@ -98,13 +99,7 @@ impl BuildLog {
 
     /// The table at the end of a put.
     pub fn summary(&self, summary: &Summary) {
-        let width = summary
-            .nodes
-            .iter()
-            .map(|node| node.name.as_str().len())
-            .max()
-            .unwrap_or(0)
-            .max(4);
+        let width = name_width(summary.nodes.iter().map(|node| &node.name));
         let head = format!(
             "{:<width$}  {:<15}  {:<21}  {:>4}  {:>7}  {:>7}",
             "NODE", "ADDRESS", "SSH BY", "CPUS", "MEMORY", "READY"
@@ -144,4 +139,13 @@ impl BuildLog {
         // Nobody may be listening any more (the build page's pipe is closed after an abort): that is no reason to stop.
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
+}
+
+/// Of a column of nodes' names, in characters: at least its head's.
+pub fn name_width<'a>(names: impl Iterator<Item = &'a Name>) -> usize {
+    names
+        .map(|name| name.as_str().len())
+        .max()
+        .unwrap_or(0)
+        .max("NODE".len())
 }

@@ -13,8 +13,8 @@
 //! - [`report`]: how the nodes came up, or why not, as JSON and as a page.
 //! - [`doctor`]: what this container can and cannot do, and what would cure it.
 //!
-//! Beside them stand three things that every room may use: [`fault`] (how an error is told), [`progress`] (how a long
-//! piece of work is told) and [`units`].
+//! Beside them stand four things that every room may use: [`fault`] (how an error is told), [`progress`] (how a long
+//! piece of work is told), [`exit`] (statuses) and [`units`].
 
 pub mod access;
 pub mod agent;
@@ -23,6 +23,7 @@ pub mod buildlog;
 pub mod cli;
 pub mod concourse;
 pub mod doctor;
+pub mod exit;
 pub mod fault;
 pub mod first_boot;
 pub mod hypervisor;

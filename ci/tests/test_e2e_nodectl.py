@@ -20,6 +20,9 @@ nodectl up -f nodes.yml -o other || echo second up $?
 nodectl list | head -1 >/dev/null
 nodectl down; echo down $?
 pidof qemu-system-x86_64 libvirtd || echo nothing runs
+nodectl list
+nodectl run -f nodes.yml -- true; echo run after down $?
+nodectl session -- virsh list --all --name; echo session after run $?
 """
 
 
@@ -31,7 +34,7 @@ def test_up_stands_until_down(machine, image, disks):
     said = build.log.replace("\r", "")
     said = said[said.index("libvirt 11") :]
     for word in ["stands until", "node-2\n", "node-1\nssh 9", "hello\n", "deeper\n", "\n1\n", "already held in this container", "second up 69",
-                 "down 0"]:
+                 "down 0", "destroyed", "run after down 0", "session after run 0"]:
         assert word in said, (word, said)
     assert "nothing runs" in said
 

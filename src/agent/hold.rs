@@ -24,8 +24,8 @@ pub async fn until_end(standing: &Standing, died: &mut mpsc::UnboundedReceiver<D
     }
 }
 
-/// Serves the API alone, so that the next caller is told how the cluster ended.
+/// Serves the API alone, so that the next caller is told how the cluster ended; until another cluster wants the container.
 pub async fn stand_as_tombstone(standing: &Standing) {
     standing.answer_enders();
-    tokio::time::sleep(TOMBSTONE).await;
+    let _ = tokio::time::timeout(TOMBSTONE, standing.service().dismissed()).await;
 }

@@ -122,21 +122,21 @@ async fn run_cluster(
         }
     };
     let mut terminate = signal(SignalKind::terminate()).ok();
-    let terminated = async {
+    let mut terminated = std::pin::pin!(async {
         match terminate.as_mut() {
             Some(signal) => {
                 signal.recv().await;
             }
             None => std::future::pending().await,
         }
-    };
+    });
     let service = standing.service();
     let outcome = tokio::select! {
         brought = bring_up::bring_up(&mut standing) => brought.map_err(Failure::of),
         // No word is due from the launcher yet: whatever comes is its end.
         _ = lines.next_line() => Err(Failure::Abandoned),
         Some(death) = died.recv() => Err(Failure::Died(crate::fault::tell(&death))),
-        () = terminated => Err(Failure::Abandoned),
+        () = &mut terminated => Err(Failure::Abandoned),
         () = service.asked_to_end() => {
             Err(Failure::Died("it was ended by `nodectl down` while it was being brought up".to_owned()))
         }
@@ -188,16 +188,22 @@ async fn run_cluster(
         .get_or_init(|| super::view::now() + held.order.lifetime);
     held.state.send_replace(state);
     words.say(Up::Committed);
-    // Only who was told to stay goes with its launcher.
+    // Only who was told to stay goes with its launcher; a signal is for both.
     let mut abandoned = std::pin::pin!(async {
-        match word {
-            Down::Commit => std::future::pending().await,
-            Down::Stay => lines.next_line().await,
+        let left = async {
+            match word {
+                Down::Commit => std::future::pending().await,
+                Down::Stay => lines.next_line().await,
+            }
+        };
+        tokio::select! {
+            _ = left => {}
+            () = &mut terminated => {}
         }
     });
     let end = tokio::select! {
         end = hold::until_end(&standing, &mut died) => Some(end),
-        _ = &mut abandoned => None,
+        () = &mut abandoned => None,
     };
     eprintln!("the cluster ends: {end:?}");
     // Told from the first moment on: a caller who comes while the machines die must not take them for living.
@@ -210,7 +216,7 @@ async fn run_cluster(
         None => End::Gone,
         Some(_) => tokio::select! {
             () = hold::stand_as_tombstone(&standing) => End::Tombstone,
-            _ = &mut abandoned => End::Gone,
+            () = &mut abandoned => End::Gone,
         },
     };
     standing.say_goodbye().await;

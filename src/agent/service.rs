@@ -19,6 +19,7 @@ pub struct Service {
     held: Arc<Held>,
     asked: Arc<Notify>,
     gone: watch::Sender<bool>,
+    dismissed: Arc<Notify>,
     connection: Arc<Mutex<Option<Connection>>>,
 }
 
@@ -29,6 +30,7 @@ impl Service {
             held,
             asked: Arc::new(Notify::new()),
             gone: watch::Sender::new(false),
+            dismissed: Arc::default(),
             connection: Arc::default(),
         }
     }
@@ -41,6 +43,11 @@ impl Service {
     /// Returns once somebody wants the cluster to end.
     pub async fn asked_to_end(&self) {
         self.asked.notified().await;
+    }
+
+    /// Returns once somebody wants the agent itself to go, its cluster being no more.
+    pub async fn dismissed(&self) {
+        self.dismissed.notified().await;
     }
 
     fn knows(&self, node: &Name) -> bool {
@@ -63,6 +70,14 @@ impl server::Service for Service {
         self.asked.notify_one();
         // The sender is this very service's: it cannot be gone.
         let _ = self.gone.subscribe().wait_for(|gone| *gone).await;
+    }
+
+    fn dismiss(&self) -> bool {
+        let gone = *self.gone.borrow();
+        if gone {
+            self.dismissed.notify_one();
+        }
+        gone
     }
 
     fn console(&self, node: &Name) -> Option<PathBuf> {

@@ -4,9 +4,8 @@
 //! gone with it: machines, networks, daemons that it left behind.
 
 use std::net::Ipv4Addr;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -22,6 +21,7 @@ use super::daemons::{self, DaemonError};
 use super::host::{self, HostError, leftovers};
 use super::state::{Record, Run};
 use super::takedown::kill_all;
+use crate::exit;
 use crate::fault::{Fault, tell};
 use crate::hypervisor::{Connection, HypervisorError};
 use crate::progress::{Event, Progress};
@@ -42,12 +42,6 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long processes may take to die of SIGKILL, and libvirt to end machines and networks in order.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// Exit statuses of its own, as a shell has them.
-const NOT_FOUND: u8 = 127;
-const NOT_EXECUTABLE: u8 = 126;
-/// EX_UNAVAILABLE of sysexits.h: the command was never run.
-const UNAVAILABLE: u8 = 69;
 
 /// Why the command was not run.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +99,7 @@ pub fn main(directory: &Path, command: &[String]) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("nodectl session: its runtime does not start: {error}");
-            return ExitCode::from(UNAVAILABLE);
+            return ExitCode::from(exit::NOT_READY);
         }
     };
     let code = runtime.block_on(async {
@@ -122,10 +116,10 @@ pub fn main(directory: &Path, command: &[String]) -> ExitCode {
             eprintln!("error: {}", tell(&error));
             ExitCode::from(match &error {
                 SessionError::Command(_, source) if source.kind() == std::io::ErrorKind::NotFound => {
-                    NOT_FOUND
+                    exit::NOT_FOUND
                 }
-                SessionError::Command(..) => NOT_EXECUTABLE,
-                _ => UNAVAILABLE,
+                SessionError::Command(..) => exit::NOT_EXECUTABLE,
+                _ => exit::NOT_READY,
             })
         })
     });
@@ -239,7 +233,7 @@ async fn follow(
         .map_err(|error| SessionError::Command(command[0].clone(), error))?;
     let mut nothing = [0];
     tokio::select! {
-        status = child.wait() => return Ok(code(status.map_err(|error| SessionError::Command(command[0].clone(), error))?)),
+        status = child.wait() => return Ok(exit::of(status.map_err(|error| SessionError::Command(command[0].clone(), error))?)),
         // Nothing is ever sent: a read ends when the other side is closed.
         _ = line.read(&mut nothing) => {}
         Some(death) = died.recv() => progress.warn(tell(&death)),
@@ -249,16 +243,9 @@ async fn follow(
     }
     let status = tokio::time::timeout(GRACE, child.wait()).await;
     Ok(match status {
-        Ok(Ok(status)) => code(status),
-        _ => ExitCode::from(128 + 9),
+        Ok(Ok(status)) => exit::of(status),
+        _ => ExitCode::from(exit::KILLED),
     })
-}
-
-fn code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 /// The subnet of libvirt's own default network where it is free, as programs and people expect it; else any.

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use libvirt_resource::buildlog::BuildLog;
-use libvirt_resource::cli::{Cli, exit, main as run};
+use libvirt_resource::cli::{Cli, main as run};
+use libvirt_resource::exit;
 use libvirt_resource::fault::tell;
 
 fn main() -> ExitCode {

@@ -10,9 +10,10 @@ use crate::agent::api::client::Client;
 use crate::agent::api::types::Secret;
 use crate::agent::launch::follow::{Outcome, follow, told_to_stop};
 use crate::agent::launch::prepare::prepare;
+use crate::agent::launch::vacate::vacate;
 use crate::agent::launch::{Launched, launch};
 use crate::agent::order::{Down, Summary};
-use crate::agent::state::{Found, Run};
+use crate::agent::state::Run;
 use crate::buildlog::BuildLog;
 use crate::concourse::Token;
 use crate::fault::Fault;
@@ -42,11 +43,7 @@ pub async fn boot(
 ) -> Result<Booted, Box<dyn Fault>> {
     let mut topology = topology(file)?;
     topology.on_failure = on_failure.unwrap_or(topology.on_failure);
-    let place = Run::default();
-    if let Ok(Found::Dead(record)) = place.find() {
-        let _ = std::fs::remove_dir_all(&record.directory);
-        place.forget().map_err(IoFault)?;
-    }
+    vacate(&Run::default()).await?;
     let token = Token::generate();
     // No two runs of this command are the same request.
     let request = Alphanumeric.sample_string(&mut rand::rng(), 32).into_bytes();

@@ -5,9 +5,10 @@ use std::io::{BufReader, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{exit, print};
+use super::print;
 use crate::boot::recording::{Diagnosis, Error, diagnose};
 use crate::boot::show;
+use crate::exit;
 use crate::fault::{Fault, tell};
 
 /// The arguments.

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::{exit, print};
+use super::print;
+use crate::exit;
 use crate::fault::Fault;
 
 /// The arguments.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::cluster::Which;
 use super::print;
 use crate::agent::api::types::{Cluster, ClusterState, NodeState};
+use crate::buildlog::name_width;
 use crate::fault::Fault;
 use crate::step::metadata::utc;
 
@@ -84,13 +85,7 @@ fn json(cluster: &Cluster) -> String {
 
 fn table(cluster: &Cluster) -> String {
     let mut text = format!("{}: {}\n\n", cluster.cluster, state(cluster));
-    let width = cluster
-        .nodes
-        .iter()
-        .map(|node| node.name.as_str().len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
+    let width = name_width(cluster.nodes.iter().map(|node| &node.name));
     text += &format!(
         "{:<width$}  {:<8}  {:<15}  {:>7}  FORWARDS\n",
         "NODE", "STATE", "ADDRESS", "READY"

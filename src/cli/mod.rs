@@ -24,21 +24,6 @@ pub mod ssh;
 pub mod tools;
 pub mod up;
 
-/// Exit codes of our own; `run` and `ssh` otherwise give that of the command that they ran.
-pub mod exit {
-    /// What was asked for failed.
-    pub const FAILED: u8 = 1;
-    /// The command line is wrong (clap's own).
-    pub const USAGE: u8 = 2;
-    /// The nodes did not get ready, so that the command was never run (EX_UNAVAILABLE of sysexits.h, which hardly a
-    /// test program uses).
-    pub const NOT_READY: u8 = 69;
-    /// The command was not found; as a shell has it.
-    pub const NOT_FOUND: u8 = 127;
-    /// Told to stop: 128 and the signal's number, as a shell has it (SIGTERM).
-    pub const INTERRUPTED: u8 = 143;
-}
-
 /// Boots virtual machines that stand in for bare-metal nodes, and reaches those that a put has booted.
 #[derive(Debug, Parser)]
 #[command(name = "nodectl", version, max_term_width = 100)]

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
+use super::IoFault;
 use super::boot::{boot, write_files};
-use super::{IoFault, exit};
 use crate::agent::launch::follow::{FAREWELL, Outcome, told_to_stop};
 use crate::agent::order::{Down, Summary};
 use crate::buildlog::BuildLog;
 use crate::concourse::Token;
+use crate::exit;
 use crate::fault::{Fault, tell};
 use crate::topology::model::OnFailure;
 
@@ -66,7 +67,7 @@ async fn with_cluster(
         .map_err(IoFault)?;
     write_files(folder.path(), summary, token, log).await?;
     match run_command(command, folder.path()).await {
-        Ok(status) => Ok(code_of(status)),
+        Ok(status) => Ok(exit::of(status)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             log.error(&format!("{}: not found", command[0]));
             Ok(ExitCode::from(exit::NOT_FOUND))
@@ -100,13 +101,4 @@ async fn run_command(command: &[String], nodes: &Path) -> std::io::Result<ExitSt
         child.start_kill()?;
     }
     child.wait().await
-}
-
-fn code_of(status: ExitStatus) -> ExitCode {
-    use std::os::unix::process::ExitStatusExt as _;
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal))
-        .unwrap_or(1);
-    ExitCode::from(u8::try_from(code).unwrap_or(exit::FAILED))
 }

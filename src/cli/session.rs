@@ -1,6 +1,5 @@
 //! `nodectl session`: libvirt for one command.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,7 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::IoFault;
 use crate::agent::launch::isolate;
 use crate::agent::launch::prepare::base_directory;
+use crate::agent::launch::vacate::vacate;
 use crate::agent::session::LINE;
+use crate::agent::state::Run;
+use crate::exit;
 use crate::fault::Fault;
 
 /// The arguments.
@@ -26,6 +28,7 @@ pub struct Args {
 
 /// Runs the command beside libvirt, and gives its exit status.
 pub async fn session(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
+    vacate(&Run::default()).await?;
     let base = base_directory().join("sessions");
     std::fs::create_dir_all(&base).map_err(IoFault)?;
     remove_dead(&base);
@@ -53,9 +56,7 @@ pub async fn session(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
         };
         tokio::select! {
             status = init.wait() => {
-                let status = status.map_err(IoFault)?;
-                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-                return Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)));
+                return Ok(exit::of(status.map_err(IoFault)?));
             }
             accepted = accept => line.1 = accepted.ok(),
             _ = terminate.recv() => line = (None, None),

@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::IoFault;
 use super::cluster::{UnknownNode, Which};
-use super::{IoFault, exit};
 use crate::access::{self, ApiAccess};
 use crate::agent::api::types::Secret;
+use crate::exit;
 use crate::fault::Fault;
 
 /// A cluster's files in a folder that goes with this value.
@@ -44,13 +47,12 @@ impl Tools {
         arguments: impl IntoIterator<Item = String>,
     ) -> Result<ExitCode, Box<dyn Fault>> {
         // Ctrl-C is for the program on the node; ssh carries it there.
-        let _ignored = tokio::signal::ctrl_c();
+        let _ignored = signal(SignalKind::interrupt()).map_err(IoFault)?;
         let status = tokio::process::Command::new(self.folder.path().join(tool))
             .args(arguments)
             .status()
             .await
             .map_err(IoFault)?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(ExitCode::from(code.unwrap_or(exit::INTERRUPTED)))
+        Ok(exit::of(status))
     }
 }

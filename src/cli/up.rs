@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::boot::{boot, write_files};
-use super::exit;
 use crate::agent::launch::follow::{FAREWELL, Outcome};
 use crate::agent::order::Down;
 use crate::buildlog::BuildLog;
+use crate::exit;
 use crate::fault::Fault;
 use crate::step::metadata::utc;
 

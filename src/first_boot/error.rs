@@ -124,6 +124,29 @@ pub enum FirstBootError {
     },
 }
 
+impl FirstBootError {
+    /// A JSON error with its place.
+    pub(super) fn json(what: &'static str, error: &serde_json::Error) -> Self {
+        Self::syntax(what, "JSON", (error.line(), error.column()), &error.to_string())
+    }
+
+    /// A parser's error; its message is cut where it tells the place once more.
+    pub(super) fn syntax(
+        what: &'static str,
+        format: &'static str,
+        (line, column): (usize, usize),
+        said: &str,
+    ) -> Self {
+        Self::Syntax {
+            what,
+            format,
+            line,
+            column,
+            message: said.split(" at line ").next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
 impl Fault for FirstBootError {
     fn help(&self) -> Option<String> {
         let text = match self {

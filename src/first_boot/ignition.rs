@@ -86,18 +86,7 @@ fn parse(config: &[u8]) -> Result<Value, FirstBootError> {
         if !braces && yaml.is_some_and(|map| map.contains_key("variant") || map.contains_key("ignition")) {
             return FirstBootError::Butane;
         }
-        FirstBootError::Syntax {
-            what: WHAT,
-            format: "JSON",
-            line: error.line(),
-            column: error.column(),
-            message: error
-                .to_string()
-                .split(" at line ")
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        }
+        FirstBootError::json(WHAT, &error)
     })
 }
 

@@ -9,6 +9,7 @@ use crate::agent::api::client::{Client, ClientError};
 use crate::agent::api::types::{Cluster, ClusterState};
 use crate::agent::launch::follow::{Outcome, follow};
 use crate::agent::launch::prepare::{PrepareError, prepare};
+use crate::agent::launch::vacate::{VacateError, vacate};
 use crate::agent::launch::{LaunchError, launch};
 use crate::agent::order::{Down, Summary};
 use crate::agent::state::{Found, Record, Run};
@@ -29,6 +30,9 @@ pub enum PutError {
     /// The agent did not start, or died.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// What an earlier run left does not go.
+    #[error(transparent)]
+    Vacate(#[from] VacateError),
     /// An agent did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -70,6 +74,7 @@ impl Fault for PutError {
         match self {
             Self::Prepare(error) => error.help(),
             Self::Launch(error) => error.help(),
+            Self::Vacate(error) => error.help(),
             Self::Client(error) => error.help(),
             Self::Access(error) => error.help(),
             Self::Fingerprint { .. } => Some("get the cluster's files anew".to_owned()),
@@ -163,9 +168,7 @@ async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Resp
                         record.cluster
                     ),
                 );
-                let _ = std::fs::remove_dir_all(&record.directory);
-                run.forget()
-                    .map_err(|error| PutError::Run(run.directory().to_owned(), error))?;
+                vacate(run).await?;
                 return Ok(None);
             }
             Found::Living(record) => record,
@@ -182,6 +185,7 @@ async fn earlier(run: &Run, request: &str, log: &BuildLog) -> Result<Option<Resp
         };
         match &cluster.state {
             ClusterState::Destroyed | ClusterState::Expired { .. } | ClusterState::Lost { .. } => {
+                vacate(run).await?;
                 return Ok(None);
             }
             _ if its != request => return Err(PutError::Occupied(name.to_string())),

@@ -127,6 +127,21 @@ async fn ten_consoles_are_followed_to_the_clusters_end() {
 }
 
 #[tokio::test]
+async fn an_agent_is_dismissed_from_its_own_container_once_its_cluster_has_ended() {
+    let bed = Bed::new().await;
+    let socket = bed.directory.path().join("agent.sock");
+    let _own = serve_unix(&socket, bed.service.clone()).unwrap();
+    let own = Client::unix(&socket).unwrap();
+    let error = own.dismiss().await.unwrap_err().to_string();
+    assert!(error.contains("has not ended"), "{error}");
+    bed.end(ClusterState::Destroyed);
+    let error = bed.client().dismiss().await.unwrap_err().to_string();
+    assert!(error.contains("nothing at this path"), "{error}");
+    own.dismiss().await.unwrap();
+    bed.service.dismissed().await;
+}
+
+#[tokio::test]
 async fn a_console_that_is_not_there_is_empty() {
     let bed = Bed::new().await;
     std::fs::write(bed.console("worker-2"), "a\nb\nc\n").unwrap();

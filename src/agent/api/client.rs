@@ -315,6 +315,16 @@ impl Client {
             .map(drop)
     }
 
+    /// Makes the agent of this container go, whose cluster has ended.
+    ///
+    /// # Errors
+    /// Also when its cluster has not ended.
+    pub async fn dismiss(&self) -> Result<(), ClientError> {
+        self.send(Method::DELETE, "/v1/agent", Some(self.limits.answer), None)
+            .await
+            .map(drop)
+    }
+
     /// Copies a node's console, the last `tail` lines of it where given; goes on as it grows with `follow`.
     pub async fn console(
         &self,

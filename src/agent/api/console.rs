@@ -1,7 +1,6 @@
 //! A node's console, as it was written and as it goes on.
 
 use std::io::SeekFrom;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,8 @@ use futures_util::Stream;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::watch;
+
+use crate::agent::watch::tail::Tail;
 
 /// How often a followed console is looked at.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -19,9 +20,7 @@ const CHUNK: usize = 16 << 10;
 /// A console that is being read.
 #[derive(Debug)]
 pub(super) struct Console {
-    path: PathBuf,
-    /// `None` while the node has not been powered on yet.
-    file: Option<File>,
+    tail: Tail,
     /// When the cluster has ended nothing more will come.
     follow: Option<watch::Receiver<bool>>,
 }
@@ -34,16 +33,23 @@ impl Console {
         tail: Option<usize>,
         follow: Option<watch::Receiver<bool>>,
     ) -> std::io::Result<Self> {
-        let mut file = open(&path).await?;
-        if let (Some(file), Some(lines)) = (&mut file, tail) {
-            seek_tail(file, lines).await?;
-        }
-        Ok(Self { path, file, follow })
+        let tail = match File::open(&path).await {
+            Ok(mut file) => {
+                if let Some(lines) = tail {
+                    seek_tail(&mut file, lines).await?;
+                }
+                Tail::resume(path, file).await?
+            }
+            // The node has not been powered on yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Tail::new(path),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { tail, follow })
     }
 
     /// Whether nothing has been written and nothing will be waited for.
     pub(super) fn is_absent(&self) -> bool {
-        self.file.is_none() && self.follow.is_none()
+        !self.tail.is_open() && self.follow.is_none()
     }
 
     /// Its bytes, as they come.
@@ -57,16 +63,11 @@ impl Console {
         loop {
             // Asked before it is read: what was written before the end is still told.
             let over = self.follow.as_ref().is_none_or(|ended| *ended.borrow());
-            if let Some(file) = &mut self.file {
-                let mut chunk = vec![0; CHUNK];
-                let count = file.read(&mut chunk).await?;
-                if count > 0 {
-                    chunk.truncate(count);
-                    return Ok(Some(chunk));
-                }
-            }
-            if self.go_on().await? {
-                continue;
+            let mut chunk = vec![0; CHUNK];
+            let count = self.tail.read(&mut chunk).await?;
+            if count > 0 {
+                chunk.truncate(count);
+                return Ok(Some(chunk));
             }
             match &mut self.follow {
                 Some(ended) if !over => {
@@ -75,35 +76,6 @@ impl Console {
                 _ => return Ok(None),
             }
         }
-    }
-
-    /// Whether there is another file under the name than the one that has been read to its end: the first, or, since
-    /// virtlogd begins a new one when one is full, the next.
-    async fn go_on(&mut self) -> std::io::Result<bool> {
-        if self.follow.is_none() {
-            return Ok(false);
-        }
-        if let Some(file) = &self.file {
-            let Ok(there) = tokio::fs::metadata(&self.path).await else {
-                return Ok(false);
-            };
-            let read = file.metadata().await?;
-            if (there.dev(), there.ino()) == (read.dev(), read.ino()) {
-                return Ok(false);
-            }
-        }
-        let next = open(&self.path).await?;
-        let found = next.is_some();
-        self.file = next.or(self.file.take());
-        Ok(found)
-    }
-}
-
-async fn open(path: &PathBuf) -> std::io::Result<Option<File>> {
-    match File::open(path).await {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -29,6 +29,11 @@ impl Refusal {
         "the console cannot be read",
     );
     pub(super) const OFF: Self = Self(StatusCode::CONFLICT, "off", "the node's machine is not running");
+    pub(super) const HELD: Self = Self(
+        StatusCode::CONFLICT,
+        "held",
+        "the agent holds a cluster that has not ended",
+    );
     pub(super) const REPORT: Self = Self(
         StatusCode::INTERNAL_SERVER_ERROR,
         "report",

@@ -10,7 +10,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -42,6 +42,8 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn report(&self) -> Report;
     /// A PNG of what a node's display shows.
     fn screenshot(&self, node: &Name) -> impl Future<Output = Result<Vec<u8>, NoScreenshot>> + Send;
+    /// Makes an agent go that stands only to tell how its cluster ended; `false` where the cluster has not ended.
+    fn dismiss(&self) -> bool;
     /// Turns true when nothing of the cluster runs any more, and no console says anything more.
     fn ended(&self) -> watch::Receiver<bool>;
 }
@@ -153,7 +155,8 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    let routes = routes(service);
+    // Only from this very container: others want to be told how the cluster ended.
+    let routes = routes(service.clone()).merge(own_routes(service));
     Ok(Server::start(|mut ending| async move {
         let reception = Reception::new(routes, Limits::default(), ending.clone());
         let mut visits = JoinSet::new();
@@ -186,6 +189,12 @@ fn routes<S: Service>(service: S) -> Router {
         .with_state(service)
 }
 
+fn own_routes<S: Service>(service: S) -> Router {
+    Router::new()
+        .route("/v1/agent", delete(dismiss::<S>))
+        .with_state(service)
+}
+
 async fn cluster<S: Service>(State(service): State<S>) -> Json<Cluster> {
     Json(service.cluster())
 }
@@ -199,6 +208,13 @@ async fn destroy<S: Service>(State(service): State<S>) -> StatusCode {
     // In a task of its own: a caller who goes away must not leave a cluster half destroyed.
     let _ = tokio::spawn(async move { service.destroy().await }).await;
     StatusCode::NO_CONTENT
+}
+
+async fn dismiss<S: Service>(State(service): State<S>) -> Result<StatusCode, Refusal> {
+    match service.dismiss() {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Refusal::HELD),
+    }
 }
 
 /// How a console is asked for.

@@ -66,6 +66,16 @@ pub enum ClusterState {
     },
 }
 
+impl ClusterState {
+    /// Nothing of it runs, or will.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Destroyed | Self::Expired { .. } | Self::Lost { .. } => true,
+            Self::Starting | Self::Ready | Self::Kept { .. } => false,
+        }
+    }
+}
+
 /// Versions of what runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Versions {

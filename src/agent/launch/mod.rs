@@ -3,6 +3,7 @@
 pub mod follow;
 pub mod isolate;
 pub mod prepare;
+pub mod vacate;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

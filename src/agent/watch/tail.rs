@@ -44,6 +44,11 @@ impl Tail {
         })
     }
 
+    /// Whether the file was there when it was last looked for.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -40,8 +40,7 @@ pub fn network_config(bytes: &[u8]) -> Result<(), FirstBootError> {
         what,
         at: error.valid_up_to(),
     })?;
-    let config: Value =
-        serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error(what, text, &error))?;
+    let config: Value = serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error(what, &error))?;
     let help = "Write cloud-init's network configuration, version 1 or 2: \
                 https://cloudinit.readthedocs.io/en/latest/reference/network-config.html.";
     let shape = |at: &str, problem: &str| {
@@ -151,7 +150,7 @@ fn truthy(value: &Value) -> bool {
 fn mapping(text: &str) -> Result<(), FirstBootError> {
     // Parsed without building values, since cloud-init lets a key be written twice.
     let _: IgnoredAny =
-        serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error("user_data", text, &error))?;
+        serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error("user_data", &error))?;
     // Then by its shape.
     match serde_yaml_ng::from_str::<Option<std::collections::BTreeMap<Key, IgnoredAny>>>(text) {
         Ok(_) => look::at(text.as_bytes()).map(drop),
@@ -176,7 +175,7 @@ impl<'de> serde::Deserialize<'de> for Key {
 
 fn archive(text: &str) -> Result<(), FirstBootError> {
     let _: IgnoredAny =
-        serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error("user_data", text, &error))?;
+        serde_yaml_ng::from_str(text).map_err(|error| look::yaml_error("user_data", &error))?;
     serde_yaml_ng::from_str::<Vec<IgnoredAny>>(text)
         .map(drop)
         .map_err(|_| FirstBootError::Shape {
@@ -192,18 +191,7 @@ fn patch(text: &str) -> Result<(), FirstBootError> {
     let json = text.get("#cloud-config-jsonp".len()..).unwrap_or_default();
     serde_json::from_str::<Vec<IgnoredAny>>(json)
         .map(drop)
-        .map_err(|error| FirstBootError::Syntax {
-            what: "user_data",
-            format: "JSON",
-            line: error.line(),
-            column: error.column(),
-            message: error
-                .to_string()
-                .split(" at line ")
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-        })
+        .map_err(|error| FirstBootError::json("user_data", &error))
 }
 
 /// A message must begin with its headers: cloud-init's parser takes everything before them as text without type.

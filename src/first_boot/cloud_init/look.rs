@@ -34,27 +34,18 @@ pub fn at(bytes: &[u8]) -> Result<Look, FirstBootError> {
     let text = kind::text(bytes)?;
     // A file of comments alone is taken: cloud-init passes over it.
     let look: Option<Look> =
-        serde_yaml_ng::from_str(text).map_err(|error| yaml_error("user_data", text, &error))?;
+        serde_yaml_ng::from_str(text).map_err(|error| yaml_error("user_data", &error))?;
     Ok(look.unwrap_or_default())
 }
 
 /// A YAML error with its place.
-pub fn yaml_error(what: &'static str, text: &str, error: &serde_yaml_ng::Error) -> FirstBootError {
+pub fn yaml_error(what: &'static str, error: &serde_yaml_ng::Error) -> FirstBootError {
     let (line, column) = match error.location() {
         Some(location) => (location.line(), location.column()),
         // Without a place it is about the document as a whole.
         None => (1, 1),
     };
-    let message = error.to_string();
-    // The place is told already.
-    let message = message.split(" at line ").next().unwrap_or(text).to_owned();
-    FirstBootError::Syntax {
-        what,
-        format: "YAML",
-        line,
-        column,
-        message,
-    }
+    FirstBootError::syntax(what, "YAML", (line, column), &error.to_string())
 }
 
 impl Look {
