@@ -43,7 +43,7 @@ pub struct ApiAccess {
     pub token: Secret,
 }
 
-/// What a directory that [`write`] wrote says of its cluster.
+/// What a directory that [`write()`] wrote says of its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// What opens the API.
