@@ -11,6 +11,7 @@ use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
+use axum::serve::Listener;
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -91,10 +92,6 @@ impl Drop for Server {
     }
 }
 
-/// How long to wait after a connection could not be accepted: as a rule there is no file descriptor left for it, and
-/// those who have some need time to let go.
-const BREATH: Duration = Duration::from_millis(50);
-
 /// Serves over TLS to whoever shows the token.
 ///
 /// # Errors
@@ -121,26 +118,13 @@ pub fn serve_tls_within(
 ) -> std::io::Result<Server> {
     let guard = Guard::new(tls::acceptor(identity)?, token, limits);
     let routes = routes(service);
-    Ok(Server::start(|mut ending| async move {
+    Ok(Server::start(|ending| {
         let reception = Reception::new(routes, limits, ending.clone());
-        let mut visits = JoinSet::new();
-        loop {
-            while visits.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = ending.wait_for(|ending| *ending) => break,
-            };
-            let Ok((stream, peer)) = accepted else {
-                tokio::time::sleep(BREATH).await;
-                continue;
-            };
-            if let Some(pass) = guard.enter(peer.ip()) {
-                prepare(&stream);
-                visits.spawn(reception.clone().receive_stranger(stream, pass, guard.clone()));
-            }
-        }
-        drop(listener);
-        while visits.join_next().await.is_some() {}
+        attend(listener, ending, move |stream, peer| {
+            let pass = guard.enter(peer.ip())?;
+            prepare(&stream);
+            Some(reception.clone().receive_stranger(stream, pass, guard.clone()))
+        })
     }))
 }
 
@@ -157,25 +141,36 @@ pub fn serve_unix(path: &Path, service: impl Service) -> std::io::Result<Server>
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     // Only from this very container: others want to be told how the cluster ended.
     let routes = routes(service.clone()).merge(own_routes(service));
-    Ok(Server::start(|mut ending| async move {
+    Ok(Server::start(|ending| {
         let reception = Reception::new(routes, Limits::default(), ending.clone());
-        let mut visits = JoinSet::new();
-        loop {
-            while visits.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = ending.wait_for(|ending| *ending) => break,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    visits.spawn(reception.clone().receive_own(stream));
-                }
-                Err(_) => tokio::time::sleep(BREATH).await,
-            }
-        }
-        drop(listener);
-        while visits.join_next().await.is_some() {}
+        attend(listener, ending, move |stream, _| {
+            Some(reception.clone().receive_own(stream))
+        })
     }))
+}
+
+/// Takes connections until it ends, each received (or turned away: `None`) by itself; returns when all visits are over.
+async fn attend<L, F>(
+    mut listener: L,
+    mut ending: watch::Receiver<bool>,
+    receive: impl Fn(L::Io, L::Addr) -> Option<F>,
+) where
+    L: Listener,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut visits = JoinSet::new();
+    loop {
+        while visits.try_join_next().is_some() {}
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = ending.wait_for(|ending| *ending) => break,
+        };
+        if let Some(visit) = receive(stream, peer) {
+            visits.spawn(visit);
+        }
+    }
+    drop(listener);
+    while visits.join_next().await.is_some() {}
 }
 
 fn routes<S: Service>(service: S) -> Router {
