@@ -245,7 +245,7 @@ impl Connection {
     /// Creates a domain from a definition that somebody else wrote; `name` is for the error.
     pub fn start_domain_xml(&self, name: &ObjectName, xml: &str) -> Result<(), HypervisorError> {
         self.connect()
-            .create_domain_xml(xml, sys::VIR_DOMAIN_START_VALIDATE)
+            .create_domain_xml(xml, raw::checked(sys::VIR_DOMAIN_START_VALIDATE))
             .map(drop)
             .map_err(|error| HypervisorError::refused(Action::Create, Thing::Domain(name.to_string()), error))
     }
