@@ -1057,8 +1057,9 @@ impl Sieve {
     }
 
     fn holds(&self, text: &str) -> bool {
-        self.starts_at(text, 0)
-            || self.starts_later(text)
+        let start = text.trim_start();
+        self.starts_at(start, 0)
+            || self.starts_later(start)
             || match &self.inside {
                 Words::Packed(searcher) => searcher.find(text).is_some(),
                 Words::Automaton(automaton) => automaton.is_match(text),
