@@ -25,6 +25,7 @@ pub fn of_summary(summary: &Summary) -> Vec<Metadata> {
         Metadata::new("nodes", nodes.join(", ")),
         Metadata::new("image", summary.images.join(", ")),
         Metadata::new("accelerator", summary.accelerator.to_string()),
+        Metadata::new("networking", summary.networking.to_string()),
         Metadata::new("ready after", ready),
         Metadata::new("expires", utc(summary.expires_at)),
         Metadata::new("libvirt", summary.versions.libvirt.clone()),
@@ -39,6 +40,7 @@ pub fn of_cluster(cluster: &Cluster) -> Vec<Metadata> {
     vec![
         Metadata::new("nodes", nodes.join(", ")),
         Metadata::new("accelerator", cluster.accelerator.to_string()),
+        Metadata::new("networking", cluster.networking.to_string()),
         Metadata::new("expires", utc(cluster.expires_at)),
         Metadata::new("libvirt", cluster.versions.libvirt.clone()),
         Metadata::new("qemu", cluster.versions.qemu.clone()),
