@@ -64,31 +64,43 @@ def test_yaml(text, schema):
 
 def judge(value, schema):
     if isinstance(value, list):  # steps
-        return as_pipeline({"jobs": [{"name": "job", "plan": value}]})
+        return as_pipeline({"jobs": [{"name": "job", "plan": value}]}, schema)
     keys = set(value)
     if keys & {"jobs", "resource_types", "resources"}:
-        return as_pipeline(value)
+        return as_pipeline(value, schema)
     if keys & {"ensure", "on_failure", "put", "task", "get"} and not keys & {"image", "nodes"}:
         step = value if keys & {"put", "task", "get"} else {"do": [], **value}
-        return as_pipeline({"jobs": [{"name": "job", "plan": [step]}]})
+        return as_pipeline({"jobs": [{"name": "job", "plan": [step]}]}, schema)
     if "platform" in keys:
-        return as_pipeline({"jobs": [{"name": "job", "plan": [{"task": "task", "config": value}]}]})
+        return as_pipeline({"jobs": [{"name": "job", "plan": [{"task": "task", "config": value}]}]}, schema)
     foreign = keys & set(FOREIGN)
     if foreign:
         return FOREIGN[foreign.pop()]
     # A topology; a part of one where it has no nodes or no image.
-    whole = {"image": {"file": "os/disk.qcow2"}, "nodes": {"node": None}, **value}
-    jsonschema.validate(whole, schema)
+    topology({"image": {"file": "os/disk.qcow2"}, "nodes": {"node": None}, **value}, schema)
     return "topology"
 
 
-def as_pipeline(value):
-    """With stubs for what the text around the block tells."""
+def topology(value, schema):
+    jsonschema.validate(value, schema)
+
+
+def without_vars(value):
+    """Less the fields whose value is a var alone, which may stand for what is no text."""
+    if isinstance(value, dict):
+        return {k: without_vars(v) for k, v in value.items() if not re.fullmatch(r"\(\(.*\)\)", str(v))}
+    return [without_vars(v) for v in value] if isinstance(value, list) else value
+
+
+def as_pipeline(value, schema):
+    """With stubs for what the text around the block tells. Topologies inline in puts are checked, too."""
     names = set()
 
     def walk(part):
         if isinstance(part, dict):
             names.update(part.get("resource", part[k]) for k in ("get", "put") if isinstance(part.get(k), str))
+            if "put" in part and "nodes" in part.get("params", {}):
+                topology(without_vars(part["params"]), schema)
             for child in part.values():
                 walk(child)
         elif isinstance(part, list):
@@ -101,6 +113,19 @@ def as_pipeline(value):
     text = re.sub(r"\(\((?!\.:)([^()]*)\)\)", "a-var", yaml.safe_dump({**value, "resources": value.get("resources", []) + stubs}))
     Pipeline(text)
     return "pipeline"
+
+
+@pytest.mark.parametrize("path", [*sorted((ROOT / "pipelines").glob("*.yml")), ROOT / "ci/pipeline.yml"], ids=lambda p: p.name)
+def test_pipeline_files(path, schema):
+    assert judge(yaml.load(path.read_text(), Loader), schema) == "pipeline"
+
+
+def test_compose_file_lets_the_worker_use_kvm():
+    services = yaml.safe_load((ROOT / "pipelines/concourse/compose.yml").read_text())["services"]
+    worker = services["concourse"]
+    assert worker["privileged"] and worker["environment"]["CONCOURSE_WORKER_CONTAINERD_ALLOWED_DEVICE"] == "c 10:232 rwm"
+    told = re.sub(r"\s+", " ", (ROOT / "docs/worker-setup.md").read_text())
+    assert all(name in told for name in ("CONCOURSE_WORKER_CONTAINERD_ALLOWED_DEVICE", "cgroup: host"))
 
 
 @pytest.mark.parametrize("text", blocks("json"))
