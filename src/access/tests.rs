@@ -49,6 +49,7 @@ fn cluster() -> Cluster {
         created_at: 1_700_000_000,
         expires_at: 1_700_007_200,
         ready_seconds: Some(12.0),
+        images: vec!["os-image/disk.qcow2".to_owned()],
         versions: Versions {
             resource: "0".into(),
             libvirt: "11.3.0".into(),
