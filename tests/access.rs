@@ -106,6 +106,7 @@ impl Bed {
             created_at: 0,
             expires_at: 0,
             ready_seconds: None,
+            images: vec!["os-image/disk.qcow2".to_owned()],
             versions: Versions {
                 resource: String::new(),
                 libvirt: String::new(),

@@ -1,6 +1,6 @@
 //! What the agent knows of its cluster while it lives, and how that is told to callers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -309,6 +309,12 @@ impl Held {
             .unwrap_or(self.created_at + self.order.lifetime)
     }
 
+    fn images(&self) -> Vec<String> {
+        let nodes = self.order.plan.nodes.iter();
+        let images: BTreeSet<String> = nodes.map(|node| image_name(&node.node.image)).collect();
+        images.into_iter().collect()
+    }
+
     /// Everything that a caller with the token may know.
     pub fn cluster(&self) -> Cluster {
         let forwards = self.found.forwards.get();
@@ -360,6 +366,7 @@ impl Held {
             created_at: self.created_at,
             expires_at: self.expires_at(),
             ready_seconds: self.found.ready_seconds.get().copied(),
+            images: self.images(),
             versions: self.versions(),
             login_key: Secret(self.keys.login_private.clone()),
             proxy: Proxy {
@@ -384,13 +391,6 @@ impl Held {
     /// What is said of the cluster to everyone who sees the build: no secret in it.
     pub fn summary(&self) -> Summary {
         let plan = &self.order.plan;
-        let mut images: Vec<String> = plan
-            .nodes
-            .iter()
-            .map(|node| image_name(&node.node.image))
-            .collect();
-        images.sort();
-        images.dedup();
         let nodes = plan.nodes.iter().map(|planned| NodeSummary {
             name: planned.name().clone(),
             address: planned.address(),
@@ -418,7 +418,7 @@ impl Held {
                 .get()
                 .copied()
                 .unwrap_or(self.started.elapsed().as_secs_f64()),
-            images,
+            images: self.images(),
             nodes: nodes.collect(),
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::elements as xml;
 use super::error::{HypervisorError, Thing};
 use super::text::{FilePath, ObjectName, Text};
+use crate::first_boot::FW_CFG_NAMES;
 use crate::topology::model::{Accelerator, DiskSerial};
 use crate::topology::plan::MacAddress;
 use crate::units::ByteSize;
@@ -30,7 +31,7 @@ pub struct DomainSpec {
     pub disks: Vec<Disk>,
     /// In the order in which the guest sees them.
     pub nics: Vec<DomainNic>,
-    /// An Ignition configuration, given as fw_cfg `opt/com.coreos/config`.
+    /// An Ignition configuration, given as fw_cfg under each of [`FW_CFG_NAMES`].
     pub ignition: Option<FilePath>,
     /// Where the guest's journal is written, from empty, when Ignition has failed: the initramfs of Fedora CoreOS and its
     /// kin looks for a port of that name then, and writes to it (`journalctl -o json`).
@@ -118,10 +119,13 @@ fn domain(spec: &DomainSpec) -> xml::Domain {
         iothreads: 1,
         sysinfo: spec.ignition.as_ref().map(|path| xml::SysInfo {
             kind: "fwcfg".into(),
-            entry: xml::Entry {
-                name: "opt/com.coreos/config".into(),
-                file: path.as_str().into(),
-            },
+            entries: FW_CFG_NAMES
+                .iter()
+                .map(|name| xml::Entry {
+                    name: (*name).into(),
+                    file: path.as_str().into(),
+                })
+                .collect(),
         }),
         os: xml::Os {
             kind: xml::OsType {

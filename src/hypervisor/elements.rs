@@ -93,7 +93,8 @@ pub(super) struct Memory {
 pub(super) struct SysInfo {
     #[serde(rename = "@type")]
     pub kind: String,
-    pub entry: Entry,
+    #[serde(rename = "entry")]
+    pub entries: Vec<Entry>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

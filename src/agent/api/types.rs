@@ -29,6 +29,8 @@ pub struct Cluster {
     pub expires_at: u64,
     /// Seconds from the start of the put to the last node's readiness.
     pub ready_seconds: Option<f64>,
+    /// What the disks were made from, as a person would name it.
+    pub images: Vec<String>,
     /// Of this program, libvirt and QEMU.
     pub versions: Versions,
     /// The private login key, in OpenSSH's PEM form.
