@@ -7,7 +7,7 @@ use crate::agent::api::types::{
     ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, Proxy, Versions,
 };
 use crate::fault::tell;
-use crate::topology::model::{Accelerator, UserName};
+use crate::topology::model::{Accelerator, Networking, UserName};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -46,6 +46,7 @@ fn cluster() -> Cluster {
         state: ClusterState::Ready,
         endpoint: "10.80.0.5:40000".parse().unwrap(),
         accelerator: Accelerator::Tcg,
+        networking: Networking::Bridges,
         created_at: 1_700_000_000,
         expires_at: 1_700_007_200,
         ready_seconds: Some(12.0),

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod bring_up;
 pub mod daemons;
+pub mod family;
 pub mod forward;
 pub mod hold;
 pub mod host;
@@ -19,6 +20,7 @@ pub mod service;
 pub mod session;
 pub mod ssh;
 pub mod state;
+pub mod switch;
 pub mod takedown;
 pub mod view;
 pub mod wait;

@@ -21,7 +21,7 @@ use crate::boot::evidence::Evidence;
 use crate::boot::recording::Diagnosis;
 use crate::first_boot::keys::{ClusterKeys, HostKey};
 use crate::report::{self, NodeReport, Report};
-use crate::topology::model::{Accelerator, ImageSource, Sha256};
+use crate::topology::model::{Accelerator, ImageSource, Networking, Sha256};
 use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
@@ -54,6 +54,8 @@ pub struct Held {
 pub struct Found {
     /// Which accelerator is used.
     pub accelerator: OnceLock<Accelerator>,
+    /// Who carries the nodes' packets.
+    pub networking: OnceLock<Networking>,
     /// Of this program, libvirt and QEMU.
     pub versions: OnceLock<Versions>,
     /// Where the API listens, and the fingerprint of its certificate.
@@ -281,6 +283,15 @@ impl Held {
         self.found.accelerator.get().copied().unwrap_or(Accelerator::Tcg)
     }
 
+    /// Bridges until something else is settled.
+    pub fn networking(&self) -> Networking {
+        self.found
+            .networking
+            .get()
+            .copied()
+            .unwrap_or(Networking::Bridges)
+    }
+
     fn versions(&self) -> Versions {
         self.found.versions.get().cloned().unwrap_or_else(|| Versions {
             resource: env!("CARGO_PKG_VERSION").to_owned(),
@@ -351,6 +362,7 @@ impl Held {
             endpoint: self.endpoint(),
             fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
+            networking: self.networking(),
             created_at: self.created_at,
             expires_at: self.expires_at(),
             ready_seconds: self.found.ready_seconds.get().copied(),
@@ -397,6 +409,7 @@ impl Held {
             endpoint: self.endpoint(),
             fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
+            networking: self.networking(),
             versions: self.versions(),
             expires_at: self.expires_at(),
             ready_seconds: self

@@ -3,7 +3,7 @@
 use crate::agent::api::types::{Cluster, Versions};
 use crate::agent::order::Summary;
 use crate::concourse::Metadata;
-use crate::topology::model::Accelerator;
+use crate::topology::model::{Accelerator, Networking};
 use crate::topology::name::Name;
 
 /// Of a cluster that a put has just brought up.
@@ -16,6 +16,7 @@ pub fn of_summary(summary: &Summary) -> Vec<Metadata> {
             .collect(),
         images: &summary.images,
         accelerator: summary.accelerator,
+        networking: summary.networking,
         ready_seconds: Some(summary.ready_seconds),
         expires_at: summary.expires_at,
         versions: &summary.versions,
@@ -33,6 +34,7 @@ pub fn of_cluster(cluster: &Cluster) -> Vec<Metadata> {
             .collect(),
         images: &cluster.images,
         accelerator: cluster.accelerator,
+        networking: cluster.networking,
         ready_seconds: cluster.ready_seconds,
         expires_at: cluster.expires_at,
         versions: &cluster.versions,
@@ -44,6 +46,7 @@ struct Facts<'a> {
     nodes: Vec<(&'a Name, Option<f64>)>,
     images: &'a [String],
     accelerator: Accelerator,
+    networking: Networking,
     ready_seconds: Option<f64>,
     expires_at: u64,
     versions: &'a Versions,
@@ -55,6 +58,7 @@ fn lines(facts: &Facts) -> Vec<Metadata> {
         Metadata::new("nodes", names.join(", ")),
         Metadata::new("image", facts.images.join(", ")),
         Metadata::new("accelerator", facts.accelerator),
+        Metadata::new("networking", facts.networking),
     ];
     lines.extend(
         facts

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::model::{Accelerator, Sha256, UserName};
+use crate::topology::model::{Accelerator, Networking, Sha256, UserName};
 use crate::topology::name::Name;
 
 /// Everything that a later step needs to reach a cluster. Holds secrets: served to the holder of the token alone.
@@ -21,6 +21,8 @@ pub struct Cluster {
     pub fingerprint: Sha256,
     /// kvm or tcg.
     pub accelerator: Accelerator,
+    /// bridges or user: who carries the nodes' packets.
+    pub networking: Networking,
     /// Seconds since the Unix epoch.
     pub created_at: u64,
     /// Seconds since the Unix epoch: when it goes at the latest.
