@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::adopt::{Adoption, Refusal};
 use super::judging::Judging;
 use super::ssh::Ssh;
 use super::watch::Notes;
@@ -25,6 +26,8 @@ pub enum NotReady {
     Late,
     /// The judge saw no sense in waiting any longer.
     Judged,
+    /// It boots from a Vagrant box that cannot be made the cluster's: its [`Adoption`] says why.
+    NotAdopted,
 }
 
 /// How long is waited.
@@ -37,10 +40,11 @@ pub struct Limits {
 }
 
 /// Follows one node until it is ready. What is seen on the way goes to `judging`. `stopped` tells when its machine is not
-/// running any more.
+/// running any more. A node with an `adoption` is made the cluster's on the way.
 pub async fn until_ready(
     node: &PlannedNode,
     ssh: &Ssh,
+    adoption: Option<&Adoption>,
     limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
     judging: &Judging,
@@ -48,7 +52,15 @@ pub async fn until_ready(
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
     let waiting = Waiting::new(judging.notes());
-    let walk = walk(node, ssh, begun + limits.all, limits.command, &waiting);
+    let walk = walk(
+        node,
+        ssh,
+        adoption,
+        progress,
+        begun + limits.all,
+        limits.command,
+        &waiting,
+    );
     // A build log that stands still looks like a build that hangs.
     let remind = async {
         let mut at = REMINDER;
@@ -160,6 +172,8 @@ impl Waiting {
 async fn walk(
     node: &PlannedNode,
     ssh: &Ssh,
+    mut adoption: Option<&Adoption>,
+    progress: &Progress,
     deadline: Instant,
     command_limit: Duration,
     waiting: &Waiting,
@@ -176,10 +190,37 @@ async fn walk(
     }
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
+    let mut failures = INSIDE_AGAIN;
     loop {
+        // A box that reads its seed after all lets the cluster in without it.
+        let mut refused = None;
+        if let Some(stranger) = adoption {
+            match stranger.try_once(node).await {
+                Ok(()) => {
+                    adoption = None;
+                    progress.node(Level::Info, node.name(), ADOPTED);
+                }
+                Err(Refusal::Inside(said)) if failures == 0 => {
+                    stranger.give_up(said);
+                    return Err(NotReady::NotAdopted);
+                }
+                Err(Refusal::Inside(said)) => {
+                    failures -= 1;
+                    refused = Some(said);
+                }
+                Err(Refusal::Outside(said)) => refused = Some(said),
+            }
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match attempt(node, ssh, "exit 0", left).await {
             Ok(Answer { status: Some(0), .. }) => break,
+            _ if refused.is_some() => {
+                let said = format!(
+                    "as vagrant, by Vagrant's own key: {}",
+                    refused.unwrap_or_default()
+                );
+                waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
+            }
             answer => {
                 let said = answer.unwrap_or_else(Answer::of).said();
                 if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
@@ -233,6 +274,12 @@ async fn walk(
     }
     Ok(())
 }
+
+/// How often a box that lets Vagrant's user in and then fails is tried again: it may still be booting.
+const INSIDE_AGAIN: u32 = 3;
+
+/// What the log says of a box that is the cluster's now.
+const ADOPTED: &str = "a Vagrant box: its published key is replaced by the cluster's, and its host key";
 
 /// What the end of a ready command needs to be told before the time is over.
 const LAST_WORD: Duration = Duration::from_millis(500);

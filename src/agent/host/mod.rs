@@ -11,6 +11,7 @@ pub mod devices;
 pub mod leftovers;
 pub mod limits;
 pub mod namespaces;
+pub mod nested;
 
 use devices::{Condition, Devices};
 pub use namespaces::NamespaceError;
