@@ -4,6 +4,7 @@
 //! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]) and takes it down
 //! ([`takedown`]). While nodes boot, [`watch`] gathers what can be seen of them. [`state`] is what it leaves on disk for whoever comes later.
 
+pub mod adopt;
 pub mod api;
 pub mod bring_up;
 pub mod daemons;

@@ -64,16 +64,20 @@ impl Ssh {
             .collect();
     }
 
+    /// Where a node's SSH port is reached from here.
+    pub fn door(&self, node: &PlannedNode) -> SocketAddrV4 {
+        let own = SocketAddrV4::new(node.address(), 22);
+        self.doors.get(node.name()).copied().unwrap_or(own)
+    }
+
     /// Runs a command line in the login shell of a node. The time limit covers all of it.
     ///
     /// # Errors
     /// `TimedOut` when the limit passed; else what refused the start of the client. That ssh itself failed shows as exit
     /// status 255 with its words on stderr.
     pub async fn run(&self, node: &PlannedNode, command: &str, limit: Duration) -> io::Result<Output> {
-        let own = SocketAddrV4::new(node.address(), 22);
-        let to = self.doors.get(node.name()).copied().unwrap_or(own);
         let child = self
-            .command(node.name().as_str(), node.node.ssh_user.as_str(), to)
+            .command(node.name().as_str(), node.node.ssh_user.as_str(), self.door(node))
             .arg("--")
             .arg(command)
             .stdin(Stdio::null())
