@@ -199,7 +199,8 @@ async fn one(
     }
 }
 
-/// What can be asked of a node once more before it is given up: its screen, and cloud-init where a login works.
+/// What can be asked of a node once more before it is given up: its screen, and where a login works cloud-init
+/// and the journal.
 async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
     let held = &standing.held;
     if why == NotReady::Stopped {
@@ -227,7 +228,20 @@ async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
         held.seen(planned.name(), Evidence::CloudInit { status });
         Some(())
     };
-    tokio::join!(screenshot, cloud_init);
+    let journal = async {
+        if !logged_in {
+            return None;
+        }
+        // The first complaints explain the later ones.
+        let command = "journalctl -b -q -p warning -o short --no-pager | head -n 200";
+        let output = standing.ssh.run(planned, command, LAST_LOOK).await.ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !text.is_empty() {
+            held.seen(planned.name(), Evidence::Journal { text });
+        }
+        Some(())
+    };
+    tokio::join!(screenshot, cloud_init, journal);
 }
 
 /// How long a last look may take.
