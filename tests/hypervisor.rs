@@ -78,6 +78,7 @@ fn planned(number: u8, octet: u8, networks: &[&str]) -> PlannedNode {
             disk: None,
             image: ImageSource::File(PathBuf::from("/disk.img")),
             extra_disks: Vec::new(),
+            nested: false,
             networks: networks.iter().map(|on| name(on)).collect(),
             forward: [22].into(),
             ssh_user: UserName::root(),
@@ -110,12 +111,13 @@ fn spec(plan: &Plan, node: &PlannedNode, disks: Vec<Disk>, console: &Path) -> Do
         accelerator: Accelerator::Tcg,
         cpus: node.node.cpus,
         memory: node.node.memory,
+        nested: node.node.nested,
         disks,
         nics: node
             .nics
             .iter()
             .map(|nic| DomainNic {
-                network: ObjectName::new(&plan.cluster, &nic.network),
+                cable: Cable::Network(ObjectName::new(&plan.cluster, &nic.network)),
                 mac: nic.mac,
                 mtu: plan
                     .networks

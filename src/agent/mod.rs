@@ -4,9 +4,11 @@
 //! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]) and takes it down
 //! ([`takedown`]). While nodes boot, [`watch`] gathers what can be seen of them. [`state`] is what it leaves on disk for whoever comes later.
 
+pub mod adopt;
 pub mod api;
 pub mod bring_up;
 pub mod daemons;
+pub mod family;
 pub mod forward;
 pub mod hold;
 pub mod host;
@@ -19,6 +21,7 @@ pub mod service;
 pub mod session;
 pub mod ssh;
 pub mod state;
+pub mod switch;
 pub mod takedown;
 pub mod view;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! Waits until a node is ready, and tells each step on the way.
 
 use std::io::ErrorKind;
+use std::net::SocketAddrV4;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::adopt::{Adoption, Refusal};
 use super::judging::Judging;
 use super::ssh::Ssh;
 use super::watch::Notes;
+use super::wire::ways::Ways;
 use crate::boot::evidence::{Evidence, ReadyCommand, Ssh as SshSeen};
+use crate::boot::phase::Phase;
 use crate::progress::{Level, Progress};
 use crate::topology::plan::PlannedNode;
 
@@ -25,6 +29,8 @@ pub enum NotReady {
     Late,
     /// The judge saw no sense in waiting any longer.
     Judged,
+    /// It boots from a Vagrant box that cannot be made the cluster's: its [`Adoption`] says why.
+    NotAdopted,
 }
 
 /// How long is waited.
@@ -36,11 +42,22 @@ pub struct Limits {
     pub command: Duration,
 }
 
+/// How a node is entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// With the cluster's keys.
+    pub ssh: &'a Ssh,
+    /// To its ports.
+    pub ways: &'a Ways,
+    /// What makes it the cluster's on the way, where it boots from a Vagrant box.
+    pub adoption: Option<&'a Adoption>,
+}
+
 /// Follows one node until it is ready. What is seen on the way goes to `judging`. `stopped` tells when its machine is not
 /// running any more.
 pub async fn until_ready(
     node: &PlannedNode,
-    ssh: &Ssh,
+    entrance: Entrance<'_>,
     limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
     judging: &Judging,
@@ -48,18 +65,30 @@ pub async fn until_ready(
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
     let waiting = Waiting::new(judging.notes());
-    let walk = walk(node, ssh, begun + limits.all, limits.command, &waiting);
+    let walk = walk(
+        node,
+        entrance,
+        progress,
+        begun + limits.all,
+        limits.command,
+        &waiting,
+    );
     // A build log that stands still looks like a build that hangs.
     let remind = async {
         let mut at = REMINDER;
         loop {
             tokio::time::sleep_until(begun + at).await;
             at += at.min(LAZIEST_REMINDER);
+            let phase = judging.judged().phase();
+            // Nobody expects SSH of a node that has no init yet.
+            let heard = if phase < Phase::Userspace {
+                String::new()
+            } else {
+                format!(": {}", waiting.tell())
+            };
             let text = format!(
-                "still waiting after {} s, in the phase {}: {}",
+                "still waiting after {} s, in the phase {phase}{heard}",
                 begun.elapsed().as_secs(),
-                judging.judged().phase(),
-                waiting.tell()
             );
             progress.node(Level::Info, node.name(), text);
         }
@@ -159,13 +188,18 @@ impl Waiting {
 
 async fn walk(
     node: &PlannedNode,
-    ssh: &Ssh,
+    Entrance {
+        ssh,
+        ways,
+        mut adoption,
+    }: Entrance<'_>,
+    progress: &Progress,
     deadline: Instant,
     command_limit: Duration,
     waiting: &Waiting,
 ) -> Result<(), NotReady> {
     loop {
-        match greet(node, waiting).await {
+        match greet(node, ways, waiting).await {
             Ok(text) => {
                 waiting.heard(String::new(), Evidence::Ssh(SshSeen::Banner { text }));
                 break;
@@ -176,10 +210,37 @@ async fn walk(
     }
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
+    let mut failures = INSIDE_AGAIN;
     loop {
+        // A box that reads its seed after all lets the cluster in without it.
+        let mut refused = None;
+        if let Some(stranger) = adoption {
+            match stranger.try_once(ssh.door(node)).await {
+                Ok(()) => {
+                    adoption = None;
+                    progress.node(Level::Info, node.name(), ADOPTED);
+                }
+                Err(Refusal::Inside(said)) if failures == 0 => {
+                    stranger.give_up(said);
+                    return Err(NotReady::NotAdopted);
+                }
+                Err(Refusal::Inside(said)) => {
+                    failures -= 1;
+                    refused = Some(said);
+                }
+                Err(Refusal::Outside(said)) => refused = Some(said),
+            }
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match attempt(node, ssh, "exit 0", left).await {
             Ok(Answer { status: Some(0), .. }) => break,
+            _ if refused.is_some() => {
+                let said = format!(
+                    "as vagrant, by Vagrant's own key: {}",
+                    refused.unwrap_or_default()
+                );
+                waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
+            }
             answer => {
                 let said = answer.unwrap_or_else(Answer::of).said();
                 if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
@@ -234,6 +295,12 @@ async fn walk(
     Ok(())
 }
 
+/// How often a box that lets Vagrant's user in and then fails is tried again: it may still be booting.
+const INSIDE_AGAIN: u32 = 3;
+
+/// What the log says of a box that is the cluster's now.
+const ADOPTED: &str = "a Vagrant box: its published key is replaced by the cluster's, and its host key";
+
 /// What the end of a ready command needs to be told before the time is over.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -252,8 +319,8 @@ const PATIENT: u32 = 8;
 const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
-    let mut stream = connect(node, waiting).await;
+async fn greet(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
+    let mut stream = connect(node, ways, waiting).await;
     let mut greeting = [0; 255];
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut greeting)).await;
     match read {
@@ -276,13 +343,14 @@ async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String,
 }
 
 /// Waits until port 22 accepts.
-async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
+async fn connect(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> TcpStream {
+    let to = SocketAddrV4::new(node.address(), 22);
     let mut number = 0u32;
     loop {
         number = number.wrapping_add(1);
         let patient = number % PATIENT == 0;
         let limit = if patient { PATIENT_LIMIT } else { TRY_LIMIT };
-        let tried = tokio::time::timeout(limit, TcpStream::connect((node.address(), 22))).await;
+        let tried = tokio::time::timeout(limit, ways.reach(to)).await;
         match tried {
             Ok(Ok(stream)) => return stream,
             Ok(Err(error)) => {

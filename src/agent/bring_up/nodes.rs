@@ -9,11 +9,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::{BringUpError, Standing, blocking};
+use crate::agent::adopt::{self, Adoption};
 use crate::agent::api::types::NodeState;
 use crate::agent::host::admission::bring_up_width;
 use crate::agent::host::namespaces::{QEMU_OOM_SCORE, set_oom_score};
 use crate::agent::judging::Judging;
-use crate::agent::wait::{Limits, NotReady, until_ready};
+use crate::agent::wait::{Entrance, Limits, NotReady, until_ready};
 use crate::agent::watch::Subject;
 use crate::boot::console::last_lines;
 use crate::boot::evidence::{Evidence, Outcome};
@@ -56,6 +57,10 @@ pub async fn lay_out(
         tokio::fs::create_dir_all(&path)
             .await
             .map_err(|source| BringUpError::Write(path, source))?;
+    }
+    if standing.held.order.plan.nodes.iter().any(adopt::is_box) {
+        let place = standing.held.order.directory.join("keys");
+        adopt::write_keys(&place).map_err(|source| BringUpError::Write(place, source))?;
     }
     let laid = standing.held.order.plan.nodes.iter().map(|node| async move {
         let image = images
@@ -149,15 +154,17 @@ async fn one(
             command: COMMAND_LIMIT * factor,
         },
     };
-    let walked = until_ready(
-        planned,
-        &standing.ssh,
-        limits,
-        stopped,
-        &judging,
-        &standing.progress,
-    )
-    .await;
+    let keys = held.order.directory.join("keys");
+    let adoption = held
+        .host_keys
+        .get(name)
+        .and_then(|host| Adoption::of(planned, &held.keys, host, &keys));
+    let entrance = Entrance {
+        ssh: &standing.ssh,
+        ways: standing.ways()?,
+        adoption: adoption.as_ref(),
+    };
+    let walked = until_ready(planned, entrance, limits, stopped, &judging, &standing.progress).await;
     match walked {
         Ok(took) => {
             let diagnosis = judging.end(Outcome::Ready).await;
@@ -175,8 +182,15 @@ async fn one(
             last_look(standing, planned, why).await;
             let outcome = match why {
                 NotReady::Late => Outcome::TimedOut,
-                NotReady::Stopped | NotReady::Judged => Outcome::Failed,
+                NotReady::Stopped | NotReady::Judged | NotReady::NotAdopted => Outcome::Failed,
             };
+            if let Some(said) = adoption.as_ref().and_then(Adoption::given_up) {
+                judging.end(outcome).await;
+                return Err(BringUpError::Box {
+                    node: name.clone(),
+                    said: said.to_owned(),
+                });
+            }
             Err(BringUpError::NotReady {
                 node: name.clone(),
                 diagnosis: Box::new(judging.end(outcome).await),
@@ -318,11 +332,11 @@ fn spec(
     let plan = &held.order.plan;
     let nics = planned.nics.iter().map(|nic| {
         let network = plan.networks.iter().find(|network| network.name == nic.network);
-        DomainNic {
-            network: ObjectName::new(&plan.cluster, &nic.network),
+        Ok(DomainNic {
+            cable: standing.cable(nic)?,
             mac: nic.mac,
             mtu: network.map_or(1500, |network| network.mtu),
-        }
+        })
     });
     Ok(DomainSpec {
         name: ObjectName::new(&plan.cluster, planned.name()),
@@ -331,8 +345,9 @@ fn spec(
         accelerator,
         cpus: planned.node.cpus,
         memory: planned.node.memory,
+        nested: planned.node.nested,
         disks,
-        nics: nics.collect(),
+        nics: nics.collect::<Result<_, BringUpError>>()?,
         ignition_journal: match &ignition {
             Some(_) => Some(file(&held.ignition_journal(planned.name()))?),
             None => None,
