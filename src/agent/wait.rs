@@ -1,6 +1,7 @@
 //! Waits until a node is ready, and tells each step on the way.
 
 use std::io::ErrorKind;
+use std::net::SocketAddrV4;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use super::adopt::{Adoption, Refusal};
 use super::judging::Judging;
 use super::ssh::Ssh;
 use super::watch::Notes;
+use super::wire::ways::Ways;
 use crate::boot::evidence::{Evidence, ReadyCommand, Ssh as SshSeen};
+use crate::boot::phase::Phase;
 use crate::progress::{Level, Progress};
 use crate::topology::plan::PlannedNode;
 
@@ -39,12 +42,22 @@ pub struct Limits {
     pub command: Duration,
 }
 
+/// How a node is entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// With the cluster's keys.
+    pub ssh: &'a Ssh,
+    /// To its ports.
+    pub ways: &'a Ways,
+    /// What makes it the cluster's on the way, where it boots from a Vagrant box.
+    pub adoption: Option<&'a Adoption>,
+}
+
 /// Follows one node until it is ready. What is seen on the way goes to `judging`. `stopped` tells when its machine is not
-/// running any more. A node with an `adoption` is made the cluster's on the way.
+/// running any more.
 pub async fn until_ready(
     node: &PlannedNode,
-    ssh: &Ssh,
-    adoption: Option<&Adoption>,
+    entrance: Entrance<'_>,
     limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
     judging: &Judging,
@@ -54,8 +67,7 @@ pub async fn until_ready(
     let waiting = Waiting::new(judging.notes());
     let walk = walk(
         node,
-        ssh,
-        adoption,
+        entrance,
         progress,
         begun + limits.all,
         limits.command,
@@ -67,11 +79,16 @@ pub async fn until_ready(
         loop {
             tokio::time::sleep_until(begun + at).await;
             at += at.min(LAZIEST_REMINDER);
+            let phase = judging.judged().phase();
+            // Nobody expects SSH of a node that has no init yet.
+            let heard = if phase < Phase::Userspace {
+                String::new()
+            } else {
+                format!(": {}", waiting.tell())
+            };
             let text = format!(
-                "still waiting after {} s, in the phase {}: {}",
+                "still waiting after {} s, in the phase {phase}{heard}",
                 begun.elapsed().as_secs(),
-                judging.judged().phase(),
-                waiting.tell()
             );
             progress.node(Level::Info, node.name(), text);
         }
@@ -171,15 +188,18 @@ impl Waiting {
 
 async fn walk(
     node: &PlannedNode,
-    ssh: &Ssh,
-    mut adoption: Option<&Adoption>,
+    Entrance {
+        ssh,
+        ways,
+        mut adoption,
+    }: Entrance<'_>,
     progress: &Progress,
     deadline: Instant,
     command_limit: Duration,
     waiting: &Waiting,
 ) -> Result<(), NotReady> {
     loop {
-        match greet(node, waiting).await {
+        match greet(node, ways, waiting).await {
             Ok(text) => {
                 waiting.heard(String::new(), Evidence::Ssh(SshSeen::Banner { text }));
                 break;
@@ -195,7 +215,7 @@ async fn walk(
         // A box that reads its seed after all lets the cluster in without it.
         let mut refused = None;
         if let Some(stranger) = adoption {
-            match stranger.try_once(node).await {
+            match stranger.try_once(ssh.door(node)).await {
                 Ok(()) => {
                     adoption = None;
                     progress.node(Level::Info, node.name(), ADOPTED);
@@ -299,8 +319,8 @@ const PATIENT: u32 = 8;
 const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
-    let mut stream = connect(node, waiting).await;
+async fn greet(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
+    let mut stream = connect(node, ways, waiting).await;
     let mut greeting = [0; 255];
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut greeting)).await;
     match read {
@@ -323,13 +343,14 @@ async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String,
 }
 
 /// Waits until port 22 accepts.
-async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
+async fn connect(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> TcpStream {
+    let to = SocketAddrV4::new(node.address(), 22);
     let mut number = 0u32;
     loop {
         number = number.wrapping_add(1);
         let patient = number % PATIENT == 0;
         let limit = if patient { PATIENT_LIMIT } else { TRY_LIMIT };
-        let tried = tokio::time::timeout(limit, TcpStream::connect((node.address(), 22))).await;
+        let tried = tokio::time::timeout(limit, ways.reach(to)).await;
         match tried {
             Ok(Ok(stream)) => return stream,
             Ok(Err(error)) => {

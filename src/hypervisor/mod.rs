@@ -35,7 +35,7 @@ mod virtio;
 
 pub use connection::{Connection, Domain, DomainState, Lease, Versions};
 pub use counters::{DiskCounters, DomainCounters};
-pub use domain::{Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, domain_xml};
+pub use domain::{Cable, Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, domain_xml};
 pub use error::{Action, HypervisorError, LibvirtError, Thing};
 pub use events::{CloseReason, DomainEvent, EventKind, Events, StopReason, SuspendReason};
 pub use frames::{DhcpKind, LinkNews};
@@ -43,7 +43,7 @@ pub use live::{LiveNic, qemu_log, qemu_said};
 pub use monitor::Questions;
 pub use network::{dns_domain, network_xml};
 pub use registers::Registers;
-pub use screen::TextScreen;
+pub use screen::{TextMemory, TextScreen};
 pub use tap::TapEar;
 pub use text::{BadPath, FilePath, ObjectName, Text};
 pub use virtio::VirtioState;

@@ -8,6 +8,7 @@
 //! bridge, to an address that DHCP gives to this node's MAC alone. From then on the host key is checked.
 
 use std::io;
+use std::net::SocketAddrV4;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -109,13 +110,13 @@ impl Adoption {
         self.given_up.get().map(String::as_str)
     }
 
-    /// Tries it once.
+    /// Tries it once; `to` is where the box's SSH port is reached.
     ///
     /// # Errors
     /// What the client or the box said.
-    pub async fn try_once(&self, node: &PlannedNode) -> Result<(), Refusal> {
+    pub async fn try_once(&self, to: SocketAddrV4) -> Result<(), Refusal> {
         let told = |error: io::Error| Refusal::Outside(error.to_string());
-        let mut child = self.command(node).spawn().map_err(told)?;
+        let mut child = self.command(to).spawn().map_err(told)?;
         let mut stdin = child.stdin.take();
         let work = async {
             if let Some(stdin) = &mut stdin {
@@ -139,7 +140,7 @@ impl Adoption {
         }
     }
 
-    fn command(&self, node: &PlannedNode) -> Command {
+    fn command(&self, to: SocketAddrV4) -> Command {
         let mut command = Command::new("ssh");
         command.args(["-F", "/dev/null", "-T"]);
         for key in &self.keys {
@@ -162,7 +163,7 @@ impl Adoption {
             command.args(["-o", option]);
         }
         command
-            .arg(node.address().to_string())
+            .args(["-p", &to.port().to_string(), &to.ip().to_string()])
             .args(["--", AS_ROOT])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

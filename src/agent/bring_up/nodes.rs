@@ -14,7 +14,7 @@ use crate::agent::api::types::NodeState;
 use crate::agent::host::admission::bring_up_width;
 use crate::agent::host::namespaces::{QEMU_OOM_SCORE, set_oom_score};
 use crate::agent::judging::Judging;
-use crate::agent::wait::{Limits, NotReady, until_ready};
+use crate::agent::wait::{Entrance, Limits, NotReady, until_ready};
 use crate::agent::watch::Subject;
 use crate::boot::console::last_lines;
 use crate::boot::evidence::{Evidence, Outcome};
@@ -159,16 +159,12 @@ async fn one(
         .host_keys
         .get(name)
         .and_then(|host| Adoption::of(planned, &held.keys, host, &keys));
-    let walked = until_ready(
-        planned,
-        &standing.ssh,
-        adoption.as_ref(),
-        limits,
-        stopped,
-        &judging,
-        &standing.progress,
-    )
-    .await;
+    let entrance = Entrance {
+        ssh: &standing.ssh,
+        ways: standing.ways()?,
+        adoption: adoption.as_ref(),
+    };
+    let walked = until_ready(planned, entrance, limits, stopped, &judging, &standing.progress).await;
     match walked {
         Ok(took) => {
             let diagnosis = judging.end(Outcome::Ready).await;
@@ -203,7 +199,8 @@ async fn one(
     }
 }
 
-/// What can be asked of a node once more before it is given up: its screen, and cloud-init where a login works.
+/// What can be asked of a node once more before it is given up: its screen, and where a login works cloud-init
+/// and the journal.
 async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
     let held = &standing.held;
     if why == NotReady::Stopped {
@@ -231,7 +228,20 @@ async fn last_look(standing: &Standing, planned: &PlannedNode, why: NotReady) {
         held.seen(planned.name(), Evidence::CloudInit { status });
         Some(())
     };
-    tokio::join!(screenshot, cloud_init);
+    let journal = async {
+        if !logged_in {
+            return None;
+        }
+        // The first complaints explain the later ones.
+        let command = "journalctl -b -q -p warning -o short --no-pager | head -n 200";
+        let output = standing.ssh.run(planned, command, LAST_LOOK).await.ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !text.is_empty() {
+            held.seen(planned.name(), Evidence::Journal { text });
+        }
+        Some(())
+    };
+    tokio::join!(screenshot, cloud_init, journal);
 }
 
 /// How long a last look may take.
@@ -322,11 +332,11 @@ fn spec(
     let plan = &held.order.plan;
     let nics = planned.nics.iter().map(|nic| {
         let network = plan.networks.iter().find(|network| network.name == nic.network);
-        DomainNic {
-            network: ObjectName::new(&plan.cluster, &nic.network),
+        Ok(DomainNic {
+            cable: standing.cable(nic)?,
             mac: nic.mac,
             mtu: network.map_or(1500, |network| network.mtu),
-        }
+        })
     });
     Ok(DomainSpec {
         name: ObjectName::new(&plan.cluster, planned.name()),
@@ -337,7 +347,7 @@ fn spec(
         memory: planned.node.memory,
         nested: planned.node.nested,
         disks,
-        nics: nics.collect(),
+        nics: nics.collect::<Result<_, BringUpError>>()?,
         ignition_journal: match &ignition {
             Some(_) => Some(file(&held.ignition_journal(planned.name()))?),
             None => None,
