@@ -35,7 +35,7 @@ def with_vagrant(machine, boxes, script):  # noqa: F811
         "resources": [{"name": "os", "type": "local", "source": {}}],
         "jobs": [{"name": "job", "plan": [{"get": "os"}, {"task": "vagrant", "privileged": True, "config": config}]}],
     }
-    build = machine.start(pipeline, types={"vagrant": Type(rootfs, privileged=True)}, resources={"os": str(boxes)}).wait(1200)
+    build = machine.start(pipeline, types={"vagrant": Type(rootfs, privileged=True)}, resources={"os": str(boxes)}).wait(3000)
     assert build.status == "succeeded", build.log
     said = build.log.replace("\r", "\n")[build.log.index("echo == end") :]
     assert "== left\n== end" in said, said
