@@ -74,6 +74,21 @@ impl Ssh {
         }
     }
 
+    /// Ends the connection to a node that was kept for the next command: one to a machine that has stopped since answers nobody, and
+    /// would be waited for.
+    pub async fn forget(&self, node: &PlannedNode) {
+        let mut command = self.command(node.name().as_str(), node.node.ssh_user.as_str(), node.address());
+        let command = command.args(["-O", "exit"]);
+        // That there was none is as good.
+        let _ = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await;
+    }
+
     fn command(&self, name: &str, user: &str, address: Ipv4Addr) -> Command {
         let mut command = Command::new("ssh");
         command.args(["-F", "/dev/null", "-T", "-i"]).arg(&self.key);

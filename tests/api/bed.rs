@@ -15,7 +15,7 @@ use libvirt_resource::agent::service::Service;
 use libvirt_resource::agent::view::Held;
 use libvirt_resource::concourse::Token;
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
-use libvirt_resource::topology::model::{Accelerator, AcceleratorChoice, OnFailure, Sha256};
+use libvirt_resource::topology::model::{Accelerator, AcceleratorChoice, Collect, OnFailure, Sha256};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -58,7 +58,13 @@ pub fn held(directory: &std::path::Path) -> Held {
     let plan = plan(10, &[22]);
     assert_eq!(plan.nodes[0].address(), WORKER_1);
     let order = Order {
-        collect: BTreeMap::new(),
+        collect: BTreeMap::from([(
+            name("kubeconfig"),
+            Collect {
+                node: name("worker-1"),
+                path: "/etc/kubernetes/admin.conf".to_owned(),
+            },
+        )]),
         lifetime: 7200,
         on_failure: OnFailure::Destroy,
         accelerator: AcceleratorChoice::Auto,

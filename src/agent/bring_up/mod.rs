@@ -176,7 +176,6 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     ));
     standing.libvirt_is_up(daemons, connection, events);
     nodes::bring_up(standing, accelerator, cpus, disks).await?;
-    standing.all_are_up();
     collect::collect(standing).await?;
     let _ = held.found.expires_at.set(super::view::now() + order.lifetime);
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());
