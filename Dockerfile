@@ -15,8 +15,8 @@ RUN update-ca-certificates >/dev/null 2>&1
 WORKDIR /src
 # The dependencies alone, in a layer that a change of our own sources leaves standing.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src/bin && touch src/lib.rs \
- && for name in check in out nodectl; do echo 'fn main() {}' > "src/bin/$name.rs"; done \
+RUN mkdir -p src/bin && echo '//! None yet.' > src/lib.rs \
+ && for name in check in out nodectl; do printf '//! None yet.\nfn main() {}\n' > "src/bin/$name.rs"; done \
  && cargo build --locked --release --quiet
 COPY src src
 RUN find src -name '*.rs' -exec touch {} + \

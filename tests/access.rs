@@ -12,7 +12,7 @@ use libvirt_resource::agent::api::types::{
     Cluster, ClusterState, NodeAddress, NodeInfo, NodeState, PowerState, Proxy, Secret, Versions,
 };
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
-use libvirt_resource::topology::model::Accelerator;
+use libvirt_resource::topology::model::{Accelerator, Networking};
 
 const NODES: [&str; 2] = ["control-1", "worker-1"];
 
@@ -103,9 +103,11 @@ impl Bed {
             state: ClusterState::Ready,
             endpoint: "127.0.0.1:1".parse().unwrap(),
             accelerator: Accelerator::Tcg,
+            networking: Networking::Bridges,
             created_at: 0,
             expires_at: 0,
             ready_seconds: None,
+            images: vec!["os-image/disk.qcow2".to_owned()],
             versions: Versions {
                 resource: String::new(),
                 libvirt: String::new(),

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
 use libvirt_resource::agent::forward::Forwards;
+use libvirt_resource::agent::wire::ways::Ways;
 use loopback::{HERE, WORKER_1, name, plan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 async fn bed(connections: usize) -> (TcpListener, Forwards, u16) {
     let node = TcpListener::bind((WORKER_1, 0)).await.unwrap();
     let port = node.local_addr().unwrap().port();
-    let forwards = Forwards::bind_at_most(HERE, &plan(1, &[port]), connections)
+    let forwards = Forwards::bind_at_most(HERE, &plan(1, &[port]), Ways::new(&plan(1, &[port])), connections)
         .await
         .unwrap();
     let forwarded = forwards.ports()[&name("worker-1")][&port];
@@ -179,7 +180,11 @@ fn throughput_against_direct() {
     let node = std::net::TcpListener::bind((WORKER_1, 0)).unwrap();
     let to = node.local_addr().unwrap();
     let forwards = runtime
-        .block_on(Forwards::bind(HERE, &plan(1, &[to.port()])))
+        .block_on(Forwards::bind(
+            HERE,
+            &plan(1, &[to.port()]),
+            Ways::new(&plan(1, &[])),
+        ))
         .unwrap();
     let forwarded = (HERE, forwards.ports()[&name("worker-1")][&to.port()]).into();
     let run = |at: std::net::SocketAddr| {

@@ -115,7 +115,7 @@ fn spec(plan: &Plan, node: &PlannedNode, disks: Vec<Disk>, console: &Path) -> Do
             .nics
             .iter()
             .map(|nic| DomainNic {
-                network: ObjectName::new(&plan.cluster, &nic.network),
+                cable: Cable::Network(ObjectName::new(&plan.cluster, &nic.network)),
                 mac: nic.mac,
                 mtu: plan
                     .networks

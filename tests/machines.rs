@@ -13,10 +13,11 @@ use libvirt_resource::agent::machines::{Machines, NoSwitch};
 use libvirt_resource::agent::order::Order;
 use libvirt_resource::agent::ssh::Ssh;
 use libvirt_resource::agent::view::Held;
+use libvirt_resource::agent::wire::ways::Ways;
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
 use libvirt_resource::hypervisor::*;
 use libvirt_resource::progress::Progress;
-use libvirt_resource::topology::model::{Accelerator, AcceleratorChoice, OnFailure};
+use libvirt_resource::topology::model::{Accelerator, AcceleratorChoice, NetworkingChoice, OnFailure};
 use loopback::{HERE, name, plan};
 use tempfile::TempDir;
 
@@ -43,6 +44,7 @@ impl Bed {
             lifetime: 60,
             on_failure: OnFailure::Destroy,
             accelerator: AcceleratorChoice::Auto,
+            networking: NetworkingChoice::Auto,
             token: Secret("0123456789abcdef".to_owned()),
             listen: HERE,
             directory: directory.path().to_owned(),
@@ -65,6 +67,7 @@ impl Bed {
             held.clone(),
             progress,
             ssh.unwrap(),
+            Ways::new(&plan),
             connection.clone(),
             events,
         ));

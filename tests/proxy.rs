@@ -5,6 +5,7 @@ mod loopback;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use libvirt_resource::agent::proxy::{Proxy, Rules};
+use libvirt_resource::agent::wire::ways::Ways;
 use libvirt_resource::concourse::Token;
 use loopback::{GATEWAY, HERE, WORKER_1, plan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -21,9 +22,12 @@ impl Bed {
     async fn new() -> Self {
         let node = TcpListener::bind((WORKER_1, 0)).await.unwrap();
         let password = Token::try_from(PASSWORD.to_owned()).unwrap();
-        let proxy = Proxy::bind(HERE, Rules::new("nodes", password, &plan(2, &[22])))
-            .await
-            .unwrap();
+        let proxy = Proxy::bind(
+            HERE,
+            Rules::new("nodes", password, &plan(2, &[22]), Ways::new(&plan(2, &[22]))),
+        )
+        .await
+        .unwrap();
         Self { node, proxy }
     }
 

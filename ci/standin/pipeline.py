@@ -1,5 +1,6 @@
 """Pipeline and task files: read, ((vars)) filled in, and everything that is not understood refused before anything runs."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ Loader.yaml_implicit_resolvers = {first: [(tag, rule) for tag, rule in rules if 
                                   for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()}
 
 HOOKS = ("ensure", "on_error", "on_abort", "on_failure", "on_success")
-MODIFIERS = {*HOOKS, "attempts", "timeout", "tags"}
+MODIFIERS = {*HOOKS, "across", "fail_fast", "attempts", "timeout", "tags"}
 STEPS = {
     "get": {"resource", "version", "params", "passed", "trigger"},
     "put": {"resource", "params", "get_params", "inputs", "no_get"},
@@ -39,10 +40,12 @@ def parse(text, where):
 
 
 VAR = re.compile(r"\(\(\s*([^()\s]+)\s*\)\)")
+LOCAL = ".:"  # ((.:name)): a var of an across step
 
 
 def interpolate(value, variables, missing):
-    """Fill ((name)) and ((name.field)) in; a value that is one var alone keeps its type. Unknown names are added to `missing`."""
+    """Fill ((name)) and ((name.field)) in; a value that is one var alone keeps its type. Unknown names are added to `missing`,
+    but for local vars, which stay as they are until they have a value."""
     if isinstance(value, dict):
         return {interpolate(k, variables, missing): interpolate(v, variables, missing) for k, v in value.items()}
     if isinstance(value, list):
@@ -51,8 +54,13 @@ def interpolate(value, variables, missing):
         return value
 
     def look_up(name):
-        here = variables
-        for part in [name] if name in variables else name.split("."):
+        here, scope, plain = variables, "", name
+        if name.startswith(LOCAL):
+            scope, plain = LOCAL, name.removeprefix(LOCAL)
+            if scope + plain.split(".")[0] not in variables:
+                return f"(({name}))"
+        first, *fields = plain.split(".")
+        for part in [name] if name in variables else [scope + first, *fields]:
             if not isinstance(here, dict) or part not in here:
                 missing.add(name)
                 return ""
@@ -119,6 +127,8 @@ class Pipeline:
         """Refuse what a step says and we would not do."""
         if not isinstance(step, dict):
             raise Refused(f"{where}: not a step")
+        if "across" in step:
+            return self.check_across(step, where)
         kinds = [k for k in STEPS if k in step]
         if len(kinds) != 1:
             raise Refused(f"{where}: the stand-in runs {', '.join(STEPS)}; this step has {', '.join(map(str, step))}")
@@ -139,6 +149,52 @@ class Pipeline:
             if ("config" in step) == ("file" in step):
                 raise Refused(f"{where}: a task has either config or file")
             "config" in step and check_task(step["config"], f"{where}.config")
+        own = {k: v for k, v in step.items() if k not in {*HOOKS, "do", "try", "in_parallel"}}
+        if unset := local_vars(own):
+            raise Refused(f"{where}: the stand-in does not know the local vars {', '.join(sorted(unset))}")
+
+    def check_across(self, step, where):
+        """Each combination is checked as the step that it will be."""
+        if not step["across"]:
+            raise Refused(f"{where}.across: no vars")
+        for index, item in enumerate(step["across"]):
+            known(item, {"var", "values", "max_in_flight"}, f"{where}.across[{index}]")
+            if not isinstance(item.get("values"), list) or not isinstance(item.get("var"), str):
+                raise Refused(f"{where}.across[{index}]: needs var and a list of values")
+            in_flight(item)
+        for chosen in combinations(step["across"]):
+            self.check(filled(plain_step(step), chosen, where), f"{where}.across({', '.join(map(str, chosen.values()))})")
+        for hook in HOOKS:
+            hook in step and self.check(step[hook], f"{where}.{hook}")
+
+
+def plain_step(step):
+    """What an across step runs for each combination: hooks around it run once, after all."""
+    return {k: v for k, v in step.items() if k not in {"across", "fail_fast", *HOOKS}}
+
+
+def combinations(variables):
+    """[{".:name": value}], in Concourse's order: the last var changes fastest."""
+    keys = [LOCAL + item["var"] for item in variables]
+    return [dict(zip(keys, values)) for values in itertools.product(*(item["values"] for item in variables))]
+
+
+def in_flight(item):
+    """How many of a var's values run at a time; None: all."""
+    limit = item.get("max_in_flight", 1)
+    if limit == "all":
+        return None
+    if not isinstance(limit, int) or limit < 1:
+        raise Refused(f"across.{item.get('var')}.max_in_flight: {limit!r} is neither a number above 0 nor all")
+    return limit
+
+
+def local_vars(value):
+    if isinstance(value, dict):
+        return {n for pair in value.items() for part in pair for n in local_vars(part)}
+    if isinstance(value, list):
+        return {n for part in value for n in local_vars(part)}
+    return {n for n in VAR.findall(value) if n.startswith(LOCAL)} if isinstance(value, str) else set()
 
 
 def parallel(step):

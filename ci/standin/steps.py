@@ -1,9 +1,11 @@
 """Running a plan: the modifiers around steps, in Concourse's order (atc/steps.go), and the steps themselves."""
 
+import copy
 import json
 import os
 import threading
 import time
+from collections import ChainMap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -12,10 +14,10 @@ from .build import Canceled, Scope, TimedOut
 from .container import Container
 from .host import Broken, Refused
 from .images import Artifact, copy_tracked, copy_tree, make_dir
-from .pipeline import check_task, filled, parallel, parse, seconds
+from .pipeline import LOCAL, check_task, filled, in_flight, parallel, parse, plain_step, seconds
 
 URL = "http://127.0.0.1:8080"
-OUTERMOST_FIRST = ("ensure", "on_error", "on_abort", "on_failure", "on_success", "attempts")
+OUTERMOST_FIRST = ("ensure", "on_error", "on_abort", "on_failure", "on_success", "across", "attempts")
 
 
 class Steps:
@@ -83,6 +85,21 @@ class Steps:
                     raise
         return False
 
+    def _across(self, step, scope, _):
+        return self._each(plain_step(step), step["across"], {}, step.get("fail_fast", False), scope)
+
+    def _each(self, step, variables, chosen, fail_fast, scope):
+        """The step for every value of the first var, and for each of them every value of the next."""
+        if not variables:
+            # What one of them makes the others do not see, nor does what comes after them.
+            branch = copy.copy(self)
+            branch.artifacts = ChainMap({}, self.artifacts)
+            self.log.line("across: " + ", ".join(f"{k.removeprefix(LOCAL)}={v}" for k, v in chosen.items()), "1")
+            return branch.run(filled(step, chosen, "across"), scope)
+        first, *rest = variables
+        ways = [lambda s, v=value: self._each(step, rest, {**chosen, LOCAL + first["var"]: v}, fail_fast, s) for value in first["values"]]
+        return self._together(ways, in_flight(first), fail_fast, scope)
+
     def _limited(self, step, scope, body):
         """A step's own timeout: it fails, and does not error."""
         if "timeout" not in step:
@@ -105,20 +122,22 @@ class Steps:
         if "do" in step:
             return all(self.run(child, scope) for child in step["do"])
         children, limit, fail_fast = parallel(step)
-        return self._together(children, Scope(scope), limit, fail_fast, scope)
+        return self._together([lambda s, c=child: self.run(c, s) for child in children], limit, fail_fast, scope)
 
-    def _together(self, children, inner, limit, fail_fast, scope):
-        def one(child):
+    def _together(self, ways, limit, fail_fast, scope):
+        inner = Scope(scope)
+
+        def one(way):
             try:
-                ok, error = self.run(child, inner), None
+                ok, error = way(inner), None
             except (Broken, Refused, TimedOut, Canceled) as raised:
                 ok, error = False, raised
             if fail_fast and not ok:
                 inner.cancel()
             return ok, error
 
-        with ThreadPoolExecutor(max(1, limit or len(children))) as pool:
-            results = list(pool.map(one, children))
+        with ThreadPoolExecutor(max(1, limit or len(ways))) as pool:
+            results = list(pool.map(one, ways))
         if over := scope.over():
             raise over
         errors = [e for _, e in results if e and not isinstance(e, Canceled)]

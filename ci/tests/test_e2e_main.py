@@ -68,6 +68,8 @@ def test_three_debian_nodes_from_one_put(machine, image, disks, tmp_path):
                  "the extra disk is there", "out through NAT", "no absolute path", "ssh_config works"]:
         assert said in build.log, said
     assert build.log.count("hello from user data") == 2, "on the node, and collected"
+    # The build page shows the metadata of the step that saved a version last: the get's.
+    assert build.steps["get nodes"].metadata == build.steps["put nodes"].metadata
     metadata = {m["name"]: m["value"] for m in build.steps["put nodes"].metadata}
     assert metadata["accelerator"] in ("tcg", "kvm") and "control-1, worker-1, worker-2" == metadata["nodes"]
     # Through the proxy, by this machine's curl from the worker's network: the image has none.

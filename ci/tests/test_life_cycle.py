@@ -100,6 +100,27 @@ def test_in_parallel(run):
     assert limited.status == "failed" and steps["task a"].ended <= steps["task b"].started <= steps["task c"].started
 
 
+def test_across_runs_each_combination_with_artifacts_of_its_own(run):
+    echo = task("echo got-((.:os))-((.:n.x)); echo ((.:os)) > o/os", name="make-((.:os))", outputs=[{"name": "out", "path": "o"}])
+    read = task("test $(cat out/os) = ((.:os)); test ((.:os)) != bad", name="read", inputs=[{"name": "out"}])
+    axes = [{"var": "os", "values": ["a", "bad", "b"]}, {"var": "n", "values": [{"x": 1}, {"x": 2}], "max_in_flight": "all"}]
+    done = run([{"do": [echo, read], "across": axes[:1] + [{**axes[1], "values": [{"x": 1}]}],
+                 "on_failure": task("echo hook once", name="hook")}])
+    assert done.status == "failed" and done.log.count("\nhook once") == 1, done.log
+    assert [n for n in ("got-a-1", "got-bad-1", "got-b-1") if f"\n{n}" in done.log] == ["got-a-1", "got-bad-1", "got-b-1"], "all are tried"
+    steps = done.steps
+    assert steps["task read"].ended <= steps["task make-bad"].started, "one at a time unless max_in_flight says more"
+    quick = run([{"do": [echo, read], "across": [{"var": "os", "values": ["bad", "b"]}, axes[1]], "fail_fast": True}])
+    assert quick.status == "failed" and "task make-b" not in quick.steps, "fail_fast"
+    many = run([{"do": [echo, read], "across": [{"var": "os", "values": ["a", "b"], "max_in_flight": 2}, axes[1]]},
+                task("", name="after", inputs=[{"name": "out"}])])
+    assert many.status == "errored" and "missing inputs: out" in many.log, "artifacts do not leave it"
+    assert len([s for s in many.steps.values() if s.name.startswith("make") and s.status == "succeeded"]) == 4
+    for wrong in ([{"var": "os"}], [{"var": "os", "values": ["a"], "max_in_flight": 0}], [{"var": "other", "values": ["a"]}]):
+        with pytest.raises(Refused):
+            run([{**task("((.:os))"), "across": wrong}])
+
+
 def test_outputs_caches_paths_and_privilege_change_hands(run):
     build = run([task("mkdir o/d; echo shifted > o/d/f; chmod 600 o/d/f; echo 1 >> cache/n", outputs=[{"name": "out", "path": "o"}],
                       caches=[{"path": "cache"}]),

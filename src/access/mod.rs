@@ -7,6 +7,7 @@
 mod directory;
 mod env;
 mod error;
+mod forwards;
 mod inventory;
 mod kubeconfig;
 mod nodes;
@@ -85,6 +86,9 @@ pub fn write(
         new.file(tool, Mode::Program, ssh::wrapper(tool))?;
     }
     new.file("env", Mode::Open, env::SCRIPT)?;
+    new.file("forwards", Mode::Open, forwards::table(cluster))?;
+    new.file("forward", Mode::Program, forwards::SCRIPT)?;
+    new.file("hosts", Mode::Open, forwards::hosts(cluster))?;
     new.file("inventory.yml", Mode::Open, inventory::yaml(cluster)?)?;
     for (name, file) in &cluster.collected {
         let content = STANDARD

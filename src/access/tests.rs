@@ -7,7 +7,7 @@ use crate::agent::api::types::{
     ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, PowerState, Proxy, Versions,
 };
 use crate::fault::tell;
-use crate::topology::model::{Accelerator, UserName};
+use crate::topology::model::{Accelerator, Networking, UserName};
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -47,9 +47,11 @@ fn cluster() -> Cluster {
         state: ClusterState::Ready,
         endpoint: "10.80.0.5:40000".parse().unwrap(),
         accelerator: Accelerator::Tcg,
+        networking: Networking::Bridges,
         created_at: 1_700_000_000,
         expires_at: 1_700_007_200,
         ready_seconds: Some(12.0),
+        images: vec!["os-image/disk.qcow2".to_owned()],
         versions: Versions {
             resource: "0".into(),
             libvirt: "11.3.0".into(),
@@ -131,7 +133,14 @@ fn every_file_has_its_mode() {
 #[test]
 fn the_files_say_what_they_should() {
     let dir = written(&cluster());
-    for name in ["known_hosts", "ssh_config", "inventory.yml", "nodes.json"] {
+    for name in [
+        "known_hosts",
+        "ssh_config",
+        "inventory.yml",
+        "nodes.json",
+        "forwards",
+        "hosts",
+    ] {
         insta::assert_snapshot!(name, std::fs::read_to_string(dir.path().join(name)).unwrap());
     }
     assert_eq!(
@@ -304,4 +313,27 @@ proptest! {
         let entry = serde_json::json!({"clusters": [{"name": "a", "cluster": {"server": server}}]});
         let _ = kubeconfig::point_at_forwards(entry.to_string().as_bytes(), &from, &cluster());
     }
+}
+
+#[test]
+fn a_forward_is_looked_up_by_a_shell() {
+    let dir = written(&cluster());
+    let ask = |arguments: &[&str]| {
+        // By a link from elsewhere, as a person's PATH may have it.
+        let link = dir.path().join("consoles/link");
+        let _ = std::os::unix::fs::symlink("../forward", &link);
+        let output = std::process::Command::new("sh")
+            .arg(link)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, out, _) = ask(&["control-1", "6443"]);
+    assert_eq!((status, out.as_str()), (Some(0), "10.80.0.5:40012\n"));
+    let (status, out, err) = ask(&["gpu-worker-1", "6443"]);
+    assert_eq!((status, out.as_str()), (Some(1), ""));
+    assert!(err.contains("control-1:6443 gpu-worker-1:22"), "{err}");
+    assert_eq!(ask(&["control-1"]).0, Some(2));
 }

@@ -2,7 +2,7 @@
 //!
 //! They see directories of the cluster's own in place of the container's `/etc/libvirt`, `/var/lib/libvirt` and so on
 //! (bind mounts in the agent's mount namespace), so that nothing of a cluster is left in the container and a read-only
-//! root file system will do.
+//! root file system will do. An agent without namespaces uses the container's own, and empties them.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
+use super::family::Family;
 use super::host::command;
 use super::launch::tail;
 use crate::fault::Fault;
@@ -26,6 +27,9 @@ const OWN: [(&str, &str); 5] = [
     ("log", "/var/log/libvirt"),
     ("cache", "/var/cache/libvirt"),
 ];
+
+/// Where libvirtd listens.
+const LIBVIRT_SOCKET: &str = "/run/libvirt/libvirt-sock";
 
 /// Only root of this container reaches the socket (mode 0700), so that no polkit is needed; nothing listens on TCP.
 ///
@@ -83,6 +87,9 @@ pub enum DaemonError {
         /// Why.
         source: io::Error,
     },
+    /// An agent without namespaces cannot run beside another libvirt.
+    #[error("another libvirtd listens at {LIBVIRT_SOCKET}")]
+    Occupied,
     /// Its program could not be started.
     #[error("{name} could not be started")]
     Start {
@@ -119,8 +126,9 @@ impl Fault for DaemonError {
     fn help(&self) -> Option<String> {
         Some(match self {
             Self::Prepare { .. } => {
-                "the container needs CAP_SYS_ADMIN and a writable disk: `privileged: true` on the resource type, or --privileged".to_owned()
+                "the container needs a writable root file system, or CAP_SYS_ADMIN: `privileged: true` on the resource type, or --privileged".to_owned()
             }
+            Self::Occupied => "end it, or give the container CAP_SYS_ADMIN, with which each has directories of its own".to_owned(),
             Self::Start { .. } => "use the image as it was built: it holds libvirtd and virtlogd".to_owned(),
             Self::Silent { .. } => "run `nodectl doctor` in the same container: it names what libvirtd is refused".to_owned(),
             Self::Died { .. } => {
@@ -153,14 +161,15 @@ impl Daemons {
 /// Lays out directories and configuration below `directory`, mounts them where libvirt looks, and starts virtlogd and
 /// libvirtd. Returns once libvirtd's socket takes connections.
 pub async fn start(
+    family: Family,
     directory: &Path,
     deaths: mpsc::UnboundedSender<DaemonError>,
 ) -> Result<Daemons, DaemonError> {
-    prepare(directory, firewall().await)?;
+    prepare(family, directory, firewall().await)?;
     // Side by side: libvirtd asks virtlogd for nothing before its first machine.
     let started = [
         ("virtlogd", "/run/libvirt/virtlogd-sock"),
-        ("libvirtd", "/run/libvirt/libvirt-sock"),
+        ("libvirtd", LIBVIRT_SOCKET),
     ]
     .map(|(name, socket)| async move {
         let log = directory.join(format!("{name}.log"));
@@ -204,7 +213,7 @@ fn arguments(words: &[&str]) -> Command {
 /// A firewall program answers at once, or waits for a lock that nobody gives back.
 const FIREWALL_LIMIT: Duration = Duration::from_secs(10);
 
-fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
+fn prepare(family: Family, directory: &Path, firewall: &str) -> Result<(), DaemonError> {
     // Open to all: dnsmasq reads its hosts file as its own user, from the cluster's directory that is root's alone.
     let make = |path: &Path| {
         DirBuilder::new()
@@ -217,9 +226,19 @@ fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
             })
     };
     let root = directory.join("libvirt");
+    if !family.has_namespaces() {
+        if std::os::unix::net::UnixStream::connect(LIBVIRT_SOCKET).is_ok() {
+            return Err(DaemonError::Occupied);
+        }
+        // What an agent that was killed has left.
+        remove_state();
+    }
     for (own, seen) in OWN {
-        make(&root.join(own))?;
         make(Path::new(seen))?;
+        if !family.has_namespaces() {
+            continue;
+        }
+        make(&root.join(own))?;
         rustix::mount::mount_bind(root.join(own), seen).map_err(|errno| DaemonError::Prepare {
             path: seen.into(),
             source: errno.into(),
@@ -233,10 +252,32 @@ fn prepare(directory: &Path, firewall: &str) -> Result<(), DaemonError> {
         ("network.conf", network.as_str()),
         ("virtlogd.conf", VIRTLOGD),
     ] {
-        let path = root.join("etc").join(file);
+        let path = Path::new(OWN[0].1).join(file);
         std::fs::write(&path, text).map_err(|source| DaemonError::Prepare { path, source })?;
     }
     Ok(())
+}
+
+/// Empties the directories that libvirt's daemons have written to, where they are the container's own. Configuration stays: the
+/// next start writes it anew. So does a pool's directory, which is the user's.
+pub fn remove_state() {
+    for directory in [
+        "/run/libvirt",
+        "/var/cache/libvirt",
+        "/var/log/libvirt",
+        "/var/lib/libvirt",
+    ] {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            // What cannot be removed goes with the container.
+            let _ = match entry.file_type() {
+                Ok(kind) if kind.is_dir() && entry.file_name() != "images" => {
+                    std::fs::remove_dir_all(entry.path())
+                }
+                Ok(kind) if kind.is_dir() => Ok(()),
+                _ => std::fs::remove_file(entry.path()),
+            };
+        }
+    }
 }
 
 fn spawn(name: &'static str, log: &Path) -> Result<Child, DaemonError> {

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod bring_up;
 pub mod daemons;
+pub mod family;
 pub mod forward;
 pub mod hold;
 pub mod host;
@@ -21,6 +22,7 @@ pub mod service;
 pub mod session;
 pub mod ssh;
 pub mod state;
+pub mod switch;
 pub mod takedown;
 pub mod view;
 pub mod wait;

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::api::types::{Secret, Versions};
 use crate::progress::Event;
-use crate::topology::model::{Accelerator, AcceleratorChoice, Collect, OnFailure, Sha256};
+use crate::topology::model::{
+    Accelerator, AcceleratorChoice, Collect, Networking, NetworkingChoice, OnFailure, Sha256,
+};
 use crate::topology::name::Name;
 use crate::topology::plan::Plan;
 
@@ -28,6 +30,8 @@ pub struct Order {
     pub on_failure: OnFailure,
     /// Which accelerator was asked for.
     pub accelerator: AcceleratorChoice,
+    /// Who was asked to carry the nodes' packets.
+    pub networking: NetworkingChoice,
     /// What callers of the API must show.
     pub token: Secret,
     /// Where API, forwards and proxy listen: the container's own address.
@@ -82,6 +86,8 @@ pub struct Summary {
     pub fingerprint: Sha256,
     /// kvm or tcg.
     pub accelerator: Accelerator,
+    /// Who carries the nodes' packets.
+    pub networking: Networking,
     /// Of this program, libvirt and QEMU.
     pub versions: Versions,
     /// Seconds since the Unix epoch.

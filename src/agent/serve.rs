@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::api::types::ClusterState;
 use super::bring_up::{self, Standing};
+use super::family::Family;
 use super::hold;
 use super::order::{Down, Order, Up};
 use super::state::{Record, Run};
@@ -44,6 +45,7 @@ pub fn main() -> ExitCode {
 }
 
 async fn serve() -> ExitCode {
+    let family = Family::own();
     let (mut lines, words) = match launcher().await {
         Ok(both) => both,
         Err(error) => {
@@ -84,7 +86,7 @@ async fn serve() -> ExitCode {
             return words.finish().await;
         }
     };
-    let held = run_cluster(order, &run, lines, &words).await;
+    let held = run_cluster(order, family, &run, lines, &words).await;
     // Whoever comes next finds nothing, since nothing is left.
     if let Err(error) = taken.leave() {
         eprintln!("the record of the cluster cannot be removed: {error}");
@@ -104,6 +106,7 @@ enum End {
 
 async fn run_cluster(
     order: Order,
+    family: Family,
     run: &Run,
     mut lines: Lines<BufReader<OwnedReadHalf>>,
     words: &Words,
@@ -111,7 +114,7 @@ async fn run_cluster(
     let on_failure = order.on_failure;
     let directory = order.directory.clone();
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let mut standing = match Standing::new(order, run.clone(), words.progress.clone(), deaths) {
+    let mut standing = match Standing::new(order, family, run.clone(), words.progress.clone(), deaths) {
         Ok(standing) => standing,
         Err(error) => {
             words.say(Up::Failed {
@@ -240,11 +243,12 @@ impl Failure {
 
 async fn take_down(standing: &mut Standing, directory: &std::path::Path) {
     standing.close();
-    if let Err(error) = kill_all(KILL_LIMIT).await {
+    let family = standing.family;
+    if let Err(error) = kill_all(family, KILL_LIMIT).await {
         eprintln!("taking the cluster down: {error}");
     }
     standing.remove_leftovers().await;
-    remove_disks(directory);
+    remove_disks(family, directory);
 }
 
 /// The line to the launcher: events and words go up in the order in which they are said.

@@ -18,6 +18,7 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use super::daemons::{self, DaemonError};
+use super::family::Family;
 use super::host::{self, HostError, leftovers};
 use super::state::{Record, Run};
 use super::takedown::kill_all;
@@ -25,6 +26,7 @@ use crate::exit;
 use crate::fault::{Fault, tell};
 use crate::hypervisor::{Connection, HypervisorError};
 use crate::progress::{Event, Progress};
+use crate::topology::model::NetworkingChoice;
 use crate::topology::name::Name;
 use crate::topology::plan::{HostError as NetworkError, HostNetwork, subnets};
 
@@ -147,7 +149,7 @@ async fn supervise(
         .ok_or(SessionError::Occupied)?;
     let before = leftovers::link_names();
     let ended = hold(directory, command, progress, &mut line).await;
-    if let Err(error) = kill_all(END_LIMIT).await {
+    if let Err(error) = kill_all(Family::Namespace, END_LIMIT).await {
         progress.warn(format!("{error}"));
     }
     // Also of networks that the command made under names of its own, where libvirtd was not there to end them.
@@ -171,7 +173,7 @@ async fn hold(
     progress: &Progress,
     line: &mut UnixStream,
 ) -> Result<ExitCode, SessionError> {
-    host::prepare(progress)?;
+    host::prepare(Family::Namespace, NetworkingChoice::Bridges, progress)?;
     leftovers::clear().await;
     let subnet =
         free_subnet(&HostNetwork::read().map_err(SessionError::Network)?).ok_or(SessionError::NoSubnet)?;
@@ -184,7 +186,7 @@ async fn hold(
         false => None,
     };
     let (deaths, mut died) = mpsc::unbounded_channel();
-    let _daemons = daemons::start(directory, deaths).await?;
+    let _daemons = daemons::start(Family::Namespace, directory, deaths).await?;
     std::fs::create_dir_all(POOL).map_err(|error| SessionError::Write(POOL.into(), error))?;
     if let Some(given) = given {
         move_mount(given, "", CWD, POOL, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(pool)?;

@@ -1,7 +1,8 @@
 //! The agent's own way into its nodes: OpenSSH's client as a subprocess, with the cluster's keys and nothing else.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
 /// The files that the client needs: the login key and the nodes' host keys.
@@ -17,6 +19,8 @@ pub struct Ssh {
     key: PathBuf,
     known_hosts: PathBuf,
     control: PathBuf,
+    /// Where the nodes' SSH ports are reached, where their own addresses are not.
+    doors: BTreeMap<Name, SocketAddrV4>,
 }
 
 impl Ssh {
@@ -47,7 +51,17 @@ impl Ssh {
             key,
             known_hosts,
             control: run.join("s%C"),
+            doors: BTreeMap::new(),
         })
+    }
+
+    /// Reaches the nodes by their forwards from now on.
+    pub fn go_through(&mut self, listen: Ipv4Addr, forwards: &BTreeMap<Name, BTreeMap<u16, u16>>) {
+        let door = |ports: &BTreeMap<u16, u16>| Some(SocketAddrV4::new(listen, *ports.get(&22)?));
+        self.doors = forwards
+            .iter()
+            .filter_map(|(name, ports)| Some((name.clone(), door(ports)?)))
+            .collect();
     }
 
     /// Runs a command line in the login shell of a node. The time limit covers all of it.
@@ -57,7 +71,7 @@ impl Ssh {
     /// status 255 with its words on stderr.
     pub async fn run(&self, node: &PlannedNode, command: &str, limit: Duration) -> io::Result<Output> {
         let child = self
-            .command(node.name().as_str(), node.node.ssh_user.as_str(), node.address())
+            .command_for(node)
             .arg("--")
             .arg(command)
             .stdin(Stdio::null())
@@ -77,7 +91,7 @@ impl Ssh {
     /// Ends the connection to a node that was kept for the next command: one to a machine that has stopped since answers nobody, and
     /// would be waited for.
     pub async fn forget(&self, node: &PlannedNode) {
-        let mut command = self.command(node.name().as_str(), node.node.ssh_user.as_str(), node.address());
+        let mut command = self.command_for(node);
         let command = command.args(["-O", "exit"]);
         // That there was none is as good.
         let _ = command
@@ -89,13 +103,20 @@ impl Ssh {
             .await;
     }
 
-    fn command(&self, name: &str, user: &str, address: Ipv4Addr) -> Command {
+    fn command_for(&self, node: &PlannedNode) -> Command {
+        let own = SocketAddrV4::new(node.address(), 22);
+        let to = self.doors.get(node.name()).copied().unwrap_or(own);
+        self.command(node.name().as_str(), node.node.ssh_user.as_str(), to)
+    }
+
+    fn command(&self, name: &str, user: &str, to: SocketAddrV4) -> Command {
         let mut command = Command::new("ssh");
         command.args(["-F", "/dev/null", "-T", "-i"]).arg(&self.key);
         let known = format!("UserKnownHostsFile=\"{}\"", self.known_hosts.display());
         let control = format!("ControlPath={}", self.control.display());
         let alias = format!("HostKeyAlias={name}");
         let user = format!("User={user}");
+        let port = format!("Port={}", to.port());
         for option in [
             "BatchMode=yes",
             "IdentitiesOnly=yes",
@@ -114,10 +135,11 @@ impl Ssh {
             control.as_str(),
             alias.as_str(),
             user.as_str(),
+            port.as_str(),
         ] {
             command.args(["-o", option]);
         }
-        command.arg(address.to_string());
+        command.arg(to.ip().to_string());
         command
     }
 }

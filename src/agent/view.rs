@@ -1,6 +1,6 @@
 //! What the agent knows of its cluster while it lives, and how that is told to callers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,7 +22,7 @@ use crate::boot::evidence::Evidence;
 use crate::boot::recording::Diagnosis;
 use crate::first_boot::keys::{ClusterKeys, HostKey};
 use crate::report::{self, NodeReport, Report};
-use crate::topology::model::{Accelerator, ImageSource, Sha256};
+use crate::topology::model::{Accelerator, ImageSource, Networking, Sha256};
 use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
@@ -55,6 +55,8 @@ pub struct Held {
 pub struct Found {
     /// Which accelerator is used.
     pub accelerator: OnceLock<Accelerator>,
+    /// Who carries the nodes' packets.
+    pub networking: OnceLock<Networking>,
     /// Of this program, libvirt and QEMU.
     pub versions: OnceLock<Versions>,
     /// Where the API listens, and the fingerprint of its certificate.
@@ -329,6 +331,15 @@ impl Held {
         self.found.accelerator.get().copied().unwrap_or(Accelerator::Tcg)
     }
 
+    /// Bridges until something else is settled.
+    pub fn networking(&self) -> Networking {
+        self.found
+            .networking
+            .get()
+            .copied()
+            .unwrap_or(Networking::Bridges)
+    }
+
     fn versions(&self) -> Versions {
         self.found.versions.get().cloned().unwrap_or_else(|| Versions {
             resource: env!("CARGO_PKG_VERSION").to_owned(),
@@ -346,6 +357,12 @@ impl Held {
             .unwrap_or(self.created_at + self.order.lifetime)
     }
 
+    fn images(&self) -> Vec<String> {
+        let nodes = self.order.plan.nodes.iter();
+        let images: BTreeSet<String> = nodes.map(|node| image_name(&node.node.image)).collect();
+        images.into_iter().collect()
+    }
+
     /// Everything that a caller with the token may know.
     pub fn cluster(&self) -> Cluster {
         let nodes = self.order.plan.nodes.iter().map(|planned| self.node(planned));
@@ -355,9 +372,11 @@ impl Held {
             endpoint: self.endpoint(),
             fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
+            networking: self.networking(),
             created_at: self.created_at,
             expires_at: self.expires_at(),
             ready_seconds: self.found.ready_seconds.get().copied(),
+            images: self.images(),
             versions: self.versions(),
             login_key: Secret(self.keys.login_private.clone()),
             proxy: Proxy {
@@ -435,13 +454,6 @@ impl Held {
     /// What is said of the cluster to everyone who sees the build: no secret in it.
     pub fn summary(&self) -> Summary {
         let plan = &self.order.plan;
-        let mut images: Vec<String> = plan
-            .nodes
-            .iter()
-            .map(|node| image_name(&node.node.image))
-            .collect();
-        images.sort();
-        images.dedup();
         let nodes = plan.nodes.iter().map(|planned| NodeSummary {
             name: planned.name().clone(),
             address: planned.address(),
@@ -460,6 +472,7 @@ impl Held {
             endpoint: self.endpoint(),
             fingerprint: self.fingerprint(),
             accelerator: self.accelerator(),
+            networking: self.networking(),
             versions: self.versions(),
             expires_at: self.expires_at(),
             ready_seconds: self
@@ -468,7 +481,7 @@ impl Held {
                 .get()
                 .copied()
                 .unwrap_or(self.started.elapsed().as_secs_f64()),
-            images,
+            images: self.images(),
             nodes: nodes.collect(),
         }
     }

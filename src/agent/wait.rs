@@ -1,6 +1,7 @@
 //! Waits until a node is ready, and tells each step on the way.
 
 use std::io::ErrorKind;
+use std::net::SocketAddrV4;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::judging::Judging;
 use super::ssh::Ssh;
 use super::watch::Notes;
+use super::wire::ways::Ways;
 use crate::boot::evidence::{Evidence, ReadyCommand, Ssh as SshSeen};
 use crate::progress::{Level, Progress};
 use crate::topology::plan::PlannedNode;
@@ -41,6 +43,7 @@ pub struct Limits {
 pub async fn until_ready(
     node: &PlannedNode,
     ssh: &Ssh,
+    ways: &Ways,
     limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
     judging: &Judging,
@@ -48,7 +51,7 @@ pub async fn until_ready(
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
     let waiting = Waiting::new(Some(judging.notes()));
-    let walk = walk(node, ssh, begun + limits.all, limits.command, &waiting);
+    let walk = walk(node, ssh, ways, begun + limits.all, limits.command, &waiting);
     // A build log that stands still looks like a build that hangs.
     let remind = async {
         let mut at = REMINDER;
@@ -92,12 +95,12 @@ pub async fn until_ready(
 
 /// Logs in to a node that was ready once, and runs its ready command, until both succeed; gives how long that took, or what it
 /// was waiting for at the end.
-pub async fn check(node: &PlannedNode, ssh: &Ssh, limit: Duration) -> Result<Duration, String> {
+pub async fn check(node: &PlannedNode, ssh: &Ssh, ways: &Ways, limit: Duration) -> Result<Duration, String> {
     // A connection of before would prove nothing.
     ssh.forget(node).await;
     let begun = Instant::now();
     let waiting = Waiting::new(None);
-    let walk = walk(node, ssh, begun + limit, limit, &waiting);
+    let walk = walk(node, ssh, ways, begun + limit, limit, &waiting);
     match timeout_at(begun + limit, walk).await {
         Ok(Ok(())) => Ok(begun.elapsed()),
         Ok(Err(_)) | Err(_) => Err(waiting.tell()),
@@ -177,12 +180,13 @@ impl Waiting {
 async fn walk(
     node: &PlannedNode,
     ssh: &Ssh,
+    ways: &Ways,
     deadline: Instant,
     command_limit: Duration,
     waiting: &Waiting,
 ) -> Result<(), NotReady> {
     loop {
-        match greet(node, waiting).await {
+        match greet(node, ways, waiting).await {
             Ok(text) => {
                 waiting.heard(String::new(), Evidence::Ssh(SshSeen::Banner { text }));
                 break;
@@ -269,8 +273,8 @@ const PATIENT: u32 = 8;
 const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Connects to port 22 and reads the greeting (RFC 4253 §4.2: `SSH-2.0-…`).
-async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
-    let mut stream = connect(node, waiting).await;
+async fn greet(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> Result<String, (String, SshSeen)> {
+    let mut stream = connect(node, ways, waiting).await;
     let mut greeting = [0; 255];
     let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut greeting)).await;
     match read {
@@ -293,13 +297,14 @@ async fn greet(node: &PlannedNode, waiting: &Waiting) -> Result<String, (String,
 }
 
 /// Waits until port 22 accepts.
-async fn connect(node: &PlannedNode, waiting: &Waiting) -> TcpStream {
+async fn connect(node: &PlannedNode, ways: &Ways, waiting: &Waiting) -> TcpStream {
+    let to = SocketAddrV4::new(node.address(), 22);
     let mut number = 0u32;
     loop {
         number = number.wrapping_add(1);
         let patient = number % PATIENT == 0;
         let limit = if patient { PATIENT_LIMIT } else { TRY_LIMIT };
-        let tried = tokio::time::timeout(limit, TcpStream::connect((node.address(), 22))).await;
+        let tried = tokio::time::timeout(limit, ways.reach(to)).await;
         match tried {
             Ok(Ok(stream)) => return stream,
             Ok(Err(error)) => {

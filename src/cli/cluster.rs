@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+
 use crate::access;
 use crate::agent::api::client::{Client, ClientError};
 use crate::agent::api::types::Cluster;
@@ -14,7 +16,8 @@ use crate::topology::name::Name;
 #[derive(Debug, Default, clap::Args)]
 pub struct Which {
     /// Folder with a cluster's files, as a get writes it. Without it: the cluster of this container, or else that of ./nodes.
-    #[arg(long, value_name = "DIR", env = "NODES_DIR")]
+    // The parser of paths refuses one that is empty.
+    #[arg(long, value_name = "DIR", env = "NODES_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     nodes_dir: Option<PathBuf>,
 }
 

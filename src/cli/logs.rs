@@ -103,7 +103,7 @@ pub struct NotWritten {
 
 impl Fault for NotWritten {
     fn help(&self) -> Option<String> {
-        Some("name another folder with -o, or make room".to_owned())
+        Some("name another folder, or make room".to_owned())
     }
 }
 

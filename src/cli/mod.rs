@@ -96,6 +96,9 @@ enum Command {
     Agent {
         /// Which of its stages.
         stage: Stage,
+        /// The process that a guarded init watches.
+        #[arg(long, default_value_t)]
+        guard: i32,
         /// The session's directory.
         #[arg(long)]
         directory: Option<PathBuf>,
@@ -123,18 +126,28 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             stage: Stage::Init, ..
         } => isolate::init().map_err(|error| Box::new(IoFault(error)) as _),
         Command::Agent {
+            stage: Stage::Guard, ..
+        } => isolate::guard().map_err(|error| Box::new(IoFault(error)) as _),
+        Command::Agent {
+            stage: Stage::GuardedInit,
+            guard,
+            ..
+        } => isolate::guarded_init(guard).map_err(|error| Box::new(IoFault(error)) as _),
+        Command::Agent {
             stage: Stage::Serve, ..
         } => Ok(crate::agent::serve::main()),
         Command::Agent {
             stage: Stage::SessionInit,
             directory,
             command,
+            ..
         } => isolate::session_init(&directory.unwrap_or_default(), &command)
             .map_err(|error| Box::new(IoFault(error)) as _),
         Command::Agent {
             stage: Stage::Session,
             directory,
             command,
+            ..
         } => Ok(crate::agent::session::main(
             &directory.unwrap_or_default(),
             &command,

@@ -43,7 +43,7 @@ pub async fn session(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let _quits = signal(SignalKind::quit()).map_err(IoFault)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(IoFault)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(IoFault)?;
-    let init = isolate::session(folder.path(), &args.command).map_err(IoFault)?;
+    let init = isolate::session(folder.path(), &args.command).map_err(NoNamespace)?;
     let mut init = tokio::process::Command::from(init).spawn().map_err(IoFault)?;
     // The supervisor's one connection, and the socket that it comes by; both closed to tell it to stop.
     let mut line = (Some(listener), None);
@@ -62,6 +62,17 @@ pub async fn session(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
             _ = terminate.recv() => line = (None, None),
             _ = hangup.recv() => line = (None, None),
         }
+    }
+}
+
+/// A session has no other way to end whatever its command starts.
+#[derive(Debug, thiserror::Error)]
+#[error("a session needs a PID namespace of its own, which this container may not make")]
+struct NoNamespace(#[source] std::io::Error);
+
+impl Fault for NoNamespace {
+    fn help(&self) -> Option<String> {
+        Some("give it CAP_SYS_ADMIN: `privileged: true` on the task, docker with --privileged or --cap-add SYS_ADMIN; `nodectl run` does without".to_owned())
     }
 }
 

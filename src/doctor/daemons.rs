@@ -43,6 +43,10 @@ const VIRTLOGD: &str = "log_outputs = \"3:stderr\"\n";
 const EVIDENCE: usize = 5;
 
 pub(super) async fn examine(patience: Duration) -> Vec<Check> {
+    if !may_make_namespaces() {
+        let found = "not tried: without CAP_SYS_ADMIN there is no room apart for it; a cluster's uses the container's directories";
+        return vec![Check::new("libvirtd", "libvirtd", Verdict::Skip, found)];
+    }
     match Sandbox::start() {
         Ok(sandbox) => sandbox.examine(patience).await,
         Err(error) => {
@@ -53,6 +57,11 @@ pub(super) async fn examine(patience: Duration) -> Vec<Check> {
             ]
         }
     }
+}
+
+pub(super) fn may_make_namespaces() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
 struct Sandbox {

@@ -124,12 +124,16 @@ pub async fn examine(options: &Options) -> Report {
         daemons::examine(options.patience),
         network::examine()
     );
+    let hardware = kvm.verdict == Verdict::Ok;
     checks.push(kvm);
+    if !hardware {
+        checks.push(devices::tcg(&options.prober).await);
+    }
     checks.push(devices::nested());
     checks.push(devices::tun());
     checks.push(devices::vhost_net());
     checks.push(privileges::user_namespace());
-    checks.push(privileges::capabilities());
+    checks.extend(privileges::needs());
     checks.push(privileges::seccomp());
     checks.push(kernel::cgroup());
     checks.push(kernel::writable());

@@ -16,12 +16,26 @@ const TABLE: &str = "table ip libvirt_resource_doctor {\n\
     }\n";
 
 pub(super) async fn examine() -> Vec<Check> {
+    if !super::privileges::has_bridges() {
+        let found = "not needed: the nodes' networks are user-mode here";
+        return vec![Check::new("firewall", "firewall (NAT)", Verdict::Skip, found)];
+    }
     let (firewall, dnsmasq, forward) = tokio::join!(firewall(), dnsmasq(), forward_policy());
     vec![firewall, dnsmasq, forward]
 }
 
 async fn firewall() -> Check {
     let (id, title) = ("firewall", "firewall (NAT)");
+    if !super::daemons::may_make_namespaces() {
+        let mut list = Command::new("iptables");
+        list.args(["-w", "5", "-t", "nat", "-S"]);
+        return match command::run(list, "", LIMIT).await {
+            Ok(ran) if ran.succeeded() => Check::new(id, title, Verdict::Ok, "iptables lists its NAT rules"),
+            Ok(ran) => Check::new(id, title, Verdict::Fail, format!("iptables: {}", ran.failure())),
+            Err(error) => Check::new(id, title, Verdict::Fail, format!("iptables: {error}")),
+        }
+        .cured_by_firewall();
+    }
     let ran = apart(&["nft", "-f", "-"], TABLE).await;
     let nft = match &ran {
         Ok(ran) if ran.succeeded() => {

@@ -1,6 +1,7 @@
 //! User namespace, capabilities, seccomp: whether the container is privileged, and what it lacks where it is not.
 
 use super::{Check, Verdict};
+use crate::agent::host::needs::{ESSENTIAL, NEEDS, Need};
 
 const PRIVILEGED: &str = "Set `privileged: true` on the resource type (or run the task with `privileged: true`, docker with `--privileged`). \
      A worker with --containerd-privileged-mode other than full takes that away again.";
@@ -17,7 +18,7 @@ fn user_namespace_of(uid_map: &str) -> Check {
         Some(false) => Check::new(
             id,
             title,
-            Verdict::Fail,
+            Verdict::Warn,
             "inside a user namespace: root here is nobody on the worker, the container is not privileged",
         )
         .cured_by(PRIVILEGED),
@@ -31,144 +32,51 @@ fn is_initial(uid_map: &str) -> Option<bool> {
     Some(first.split_whitespace().eq(["0", "0", "4294967295"]) && lines.next().is_none())
 }
 
-/// A capability: its number (linux/capability.h), its name, and what stops working without it.
-struct Capability {
-    bit: u32,
-    name: &'static str,
-    loss: &'static str,
-    needed: bool,
+/// How the nodes would be networked here, and what of [`NEEDS`] is missing: one check each, with the flag that gives it.
+pub(super) fn needs() -> Vec<Check> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_met()).collect();
+    std::iter::once(networking_of(&missing))
+        .chain(missing.iter().map(|need| missing_one(need)))
+        .collect()
 }
 
-const CAPABILITIES: &[Capability] = &[
-    Capability {
-        bit: 12,
-        name: "CAP_NET_ADMIN",
-        loss: "no bridges, taps or firewall rules",
-        needed: true,
-    },
-    Capability {
-        bit: 13,
-        name: "CAP_NET_RAW",
-        loss: "no DHCP server",
-        needed: true,
-    },
-    Capability {
-        bit: 10,
-        name: "CAP_NET_BIND_SERVICE",
-        loss: "no DHCP and DNS server on ports below 1024",
-        needed: true,
-    },
-    Capability {
-        bit: 21,
-        name: "CAP_SYS_ADMIN",
-        loss: "no namespaces of its own, no mounts: the agent cannot start",
-        needed: true,
-    },
-    Capability {
-        bit: 27,
-        name: "CAP_MKNOD",
-        loss: "no device nodes",
-        needed: true,
-    },
-    Capability {
-        bit: 6,
-        name: "CAP_SETGID",
-        loss: "libvirtd cannot start dnsmasq and QEMU as other groups",
-        needed: true,
-    },
-    Capability {
-        bit: 7,
-        name: "CAP_SETUID",
-        loss: "libvirtd cannot start dnsmasq and QEMU as other users",
-        needed: true,
-    },
-    Capability {
-        bit: 8,
-        name: "CAP_SETPCAP",
-        loss: "libvirtd cannot take privileges from QEMU",
-        needed: true,
-    },
-    Capability {
-        bit: 0,
-        name: "CAP_CHOWN",
-        loss: "libvirtd cannot hand disks to QEMU",
-        needed: true,
-    },
-    Capability {
-        bit: 1,
-        name: "CAP_DAC_OVERRIDE",
-        loss: "libvirtd cannot reach QEMU's files",
-        needed: true,
-    },
-    Capability {
-        bit: 3,
-        name: "CAP_FOWNER",
-        loss: "libvirtd cannot set rights on disks",
-        needed: true,
-    },
-    Capability {
-        bit: 5,
-        name: "CAP_KILL",
-        loss: "libvirtd cannot stop QEMU and dnsmasq",
-        needed: true,
-    },
-    Capability {
-        bit: 14,
-        name: "CAP_IPC_LOCK",
-        loss: "nodes with locked memory or huge pages do not start",
-        needed: false,
-    },
-    Capability {
-        bit: 23,
-        name: "CAP_SYS_NICE",
-        loss: "CPU pinning and scheduling of nodes are refused",
-        needed: false,
-    },
-    Capability {
-        bit: 24,
-        name: "CAP_SYS_RESOURCE",
-        loss: "libvirtd cannot raise limits; ordinary nodes need none",
-        needed: false,
-    },
-];
-
-pub(super) fn capabilities() -> Check {
-    capabilities_of(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+/// Whether libvirt's own networks, with bridges and NAT, can be had here.
+pub(super) fn has_bridges() -> bool {
+    NEEDS.iter().all(|need| !need.for_bridges || need.is_met())
 }
 
-fn capabilities_of(status: &str) -> Check {
-    let (id, title) = ("capabilities", "capabilities");
-    let Some(effective) = field(status, "CapEff").and_then(|hex| u64::from_str_radix(hex, 16).ok()) else {
-        return Check::new(
-            id,
-            title,
-            Verdict::Skip,
-            "cannot read CapEff of /proc/self/status",
-        );
-    };
-    let missing: Vec<&Capability> = CAPABILITIES
+fn networking_of(missing: &[&Need]) -> Check {
+    let (id, title) = ("networking", "networks of the nodes");
+    let lacking: Vec<&str> = missing
         .iter()
-        .filter(|c| effective & (1 << c.bit) == 0)
+        .filter(|need| need.for_bridges)
+        .map(|need| need.what)
         .collect();
-    let told: Vec<String> = missing
-        .iter()
-        .map(|c| format!("{} ({})", c.name, c.loss))
-        .collect();
-    let count = effective.count_ones();
-    if missing.is_empty() {
-        return Check::new(
-            id,
-            title,
-            Verdict::Ok,
-            format!("{count}, all that are needed among them"),
-        );
+    if lacking.is_empty() {
+        return Check::new(id, title, Verdict::Ok, "bridges, made by libvirt");
     }
-    let found = format!("{count}; missing: {}", told.join(", "));
-    if missing.iter().any(|c| c.needed) {
-        Check::new(id, title, Verdict::Fail, found).cured_by(PRIVILEGED)
+    let found = format!(
+        "user-mode, carried by the agent: slower, no ping outwards; for bridges it lacks {}",
+        lacking.join(", ").replace('`', "")
+    );
+    Check::new(id, title, Verdict::Warn, found)
+}
+
+fn missing_one(need: &Need) -> Check {
+    let verdict = if ESSENTIAL.contains(&need.id) {
+        Verdict::Fail
+    } else if need.id == "dev_vhost_net" {
+        Verdict::Ok
     } else {
-        Check::new(id, title, Verdict::Ok, found)
-    }
+        Verdict::Warn
+    };
+    let plain = |text: &str| text.replace('`', "");
+    let found = format!(
+        "{} is missing. What does not work: {}",
+        plain(need.what),
+        plain(need.loss)
+    );
+    Check::new(need.id, "privileges", verdict, found).cured_by(format!("docker run: {}", plain(need.flag)))
 }
 
 pub(super) fn seccomp() -> Check {
@@ -217,29 +125,16 @@ mod tests {
 
     #[test]
     fn a_put_container_will_do() {
-        assert_eq!(capabilities_of(PUT).verdict, Verdict::Ok);
-        assert!(
-            capabilities_of(PUT)
-                .found
-                .starts_with("40; missing: CAP_SYS_RESOURCE")
-        );
         assert_eq!(seccomp_of(PUT).verdict, Verdict::Ok);
         assert_eq!(
             user_namespace_of("         0          0 4294967295\n").verdict,
             Verdict::Ok
         );
+        assert_eq!(networking_of(&[]).verdict, Verdict::Ok);
     }
 
     #[test]
     fn a_task_container_lacks_things_by_name() {
-        let check = capabilities_of(TASK);
-        assert_eq!(check.verdict, Verdict::Fail);
-        assert!(
-            check.found.contains("CAP_NET_ADMIN (no bridges") && check.found.contains("CAP_SYS_ADMIN"),
-            "{}",
-            check.found
-        );
-        assert!(!check.found.contains("CAP_MKNOD"));
         assert_eq!(seccomp_of(TASK).verdict, Verdict::Warn);
         let mapped = "         0 4294967294          1\n         1          1 4294967293\n";
         assert!(
@@ -250,19 +145,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_told_with_its_flag() {
+        let all: Vec<&Need> = NEEDS.iter().collect();
+        let networking = networking_of(&all);
+        assert!(networking.found.contains("CAP_NET_ADMIN"), "{}", networking.found);
+        for need in all {
+            let check = missing_one(need);
+            assert!(check.cure.is_some_and(|cure| cure.starts_with("docker run: ")));
+            assert_eq!(check.verdict == Verdict::Fail, ESSENTIAL.contains(&need.id));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_skipped() {
-        assert_eq!(capabilities_of("").verdict, Verdict::Skip);
         assert_eq!(seccomp_of("").verdict, Verdict::Skip);
         assert_eq!(user_namespace_of("").verdict, Verdict::Skip);
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_them_panic(text: String, bits: u64) {
-            capabilities_of(&text);
+        fn nothing_makes_them_panic(text: String) {
             seccomp_of(&text);
             user_namespace_of(&text);
-            prop_assert_ne!(capabilities_of(&format!("CapEff:\t{bits:016x}")).verdict, Verdict::Skip);
         }
     }
 }

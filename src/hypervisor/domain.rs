@@ -1,10 +1,13 @@
 //! A node as libvirt is to make it.
 
+use std::net::SocketAddrV4;
+
 use uuid::Uuid;
 
 use super::elements as xml;
 use super::error::{HypervisorError, Thing};
 use super::text::{FilePath, ObjectName, Text};
+use crate::first_boot::FW_CFG_NAMES;
 use crate::topology::model::{Accelerator, DiskSerial};
 use crate::topology::plan::MacAddress;
 use crate::units::ByteSize;
@@ -28,7 +31,7 @@ pub struct DomainSpec {
     pub disks: Vec<Disk>,
     /// In the order in which the guest sees them.
     pub nics: Vec<DomainNic>,
-    /// An Ignition configuration, given as fw_cfg `opt/com.coreos/config`.
+    /// An Ignition configuration, given as fw_cfg under each of [`FW_CFG_NAMES`].
     pub ignition: Option<FilePath>,
     /// Where the guest's journal is written, from empty, when Ignition has failed: the initramfs of Fedora CoreOS and its
     /// kin looks for a port of that name then, and writes to it (`journalctl -o json`).
@@ -73,12 +76,21 @@ pub enum DiskRole {
 /// A network card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainNic {
-    /// The network's name in libvirt.
-    pub network: ObjectName,
+    /// What it is plugged into.
+    pub cable: Cable,
     /// Its address.
     pub mac: MacAddress,
     /// The MTU that the guest is told, in bytes.
     pub mtu: u32,
+}
+
+/// What a network card is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cable {
+    /// A network of libvirt's, by its name there.
+    Network(ObjectName),
+    /// A switch that takes Ethernet frames over TCP, each behind its length (QEMU's `-netdev socket`).
+    Socket(SocketAddrV4),
 }
 
 /// The domain's definition as libvirt reads it.
@@ -107,10 +119,13 @@ fn domain(spec: &DomainSpec) -> xml::Domain {
         iothreads: 1,
         sysinfo: spec.ignition.as_ref().map(|path| xml::SysInfo {
             kind: "fwcfg".into(),
-            entry: xml::Entry {
-                name: "opt/com.coreos/config".into(),
-                file: path.as_str().into(),
-            },
+            entries: FW_CFG_NAMES
+                .iter()
+                .map(|name| xml::Entry {
+                    name: (*name).into(),
+                    file: path.as_str().into(),
+                })
+                .collect(),
         }),
         os: xml::Os {
             kind: xml::OsType {
@@ -296,18 +311,21 @@ fn disk(index: usize, disk: &Disk) -> xml::Disk {
 }
 
 fn interface(nic: &DomainNic) -> xml::Interface {
+    let (kind, source) = match &nic.cable {
+        Cable::Network(name) => ("network", xml::NetworkSource::network(name.to_string())),
+        Cable::Socket(address) => ("client", xml::NetworkSource::socket(*address)),
+    };
     xml::Interface {
-        kind: "network".into(),
+        kind: kind.into(),
         mac: xml::Mac {
             address: nic.mac.to_string(),
         },
-        source: xml::NetworkSource {
-            network: nic.network.to_string(),
-        },
+        source,
         model: xml::Typed {
             kind: "virtio".into(),
         },
-        mtu: xml::Mtu { size: nic.mtu },
+        // libvirt tells it for none but its networks' NICs; first-boot data and DHCP tell it, too.
+        mtu: matches!(nic.cable, Cable::Network(_)).then_some(xml::Mtu { size: nic.mtu }),
         // Nobody boots from it; iPXE's ROM would only make the firmware slower.
         rom: enabled("no"),
     }

@@ -93,7 +93,8 @@ pub(super) struct Memory {
 pub(super) struct SysInfo {
     #[serde(rename = "@type")]
     pub kind: String,
-    pub entry: Entry,
+    #[serde(rename = "entry")]
+    pub entries: Vec<Entry>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -276,7 +277,8 @@ pub(super) struct Interface {
     pub mac: Mac,
     pub source: NetworkSource,
     pub model: Typed,
-    pub mtu: Mtu,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<Mtu>,
     pub rom: Enabled,
 }
 
@@ -288,8 +290,30 @@ pub(super) struct Mac {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct NetworkSource {
-    #[serde(rename = "@network")]
-    pub network: String,
+    #[serde(rename = "@network", skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    #[serde(rename = "@address", skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(rename = "@port", skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl NetworkSource {
+    pub fn network(name: String) -> Self {
+        Self {
+            network: Some(name),
+            address: None,
+            port: None,
+        }
+    }
+
+    pub fn socket(address: std::net::SocketAddrV4) -> Self {
+        Self {
+            network: None,
+            address: Some(address.ip().to_string()),
+            port: Some(address.port()),
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

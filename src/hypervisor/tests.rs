@@ -108,7 +108,7 @@ fn spec(accelerator: Accelerator) -> DomainSpec {
             },
         ],
         nics: vec![DomainNic {
-            network: ObjectName::new(&name("brisk-otter-3f9c"), &name("default")),
+            cable: Cable::Network(ObjectName::new(&name("brisk-otter-3f9c"), &name("default"))),
             mac: MacAddress([0x52, 0x54, 0, 0, 0, 1]),
             mtu: 1450,
         }],

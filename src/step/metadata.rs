@@ -1,49 +1,91 @@
 //! What a person wants to see on the build page. Everyone who sees the pipeline sees it: no secret in it.
 
-use crate::agent::api::types::Cluster;
+use crate::agent::api::types::{Cluster, Versions};
 use crate::agent::order::Summary;
 use crate::concourse::Metadata;
+use crate::topology::model::{Accelerator, Networking};
+use crate::topology::name::Name;
 
 /// Of a cluster that a put has just brought up.
 pub fn of_summary(summary: &Summary) -> Vec<Metadata> {
-    let nodes: Vec<&str> = summary.nodes.iter().map(|node| node.name.as_str()).collect();
-    let slowest = summary
-        .nodes
-        .iter()
-        .filter_map(|node| Some((node.ready_seconds?, &node.name)))
-        .max_by(|one, other| one.0.total_cmp(&other.0));
-    let ready = match slowest {
-        Some((seconds, name)) if nodes.len() > 1 => {
-            format!(
-                "{:.1} s (slowest: {name}, {seconds:.1} s after power on)",
-                summary.ready_seconds
-            )
-        }
-        _ => format!("{:.1} s", summary.ready_seconds),
-    };
-    vec![
-        Metadata::new("nodes", nodes.join(", ")),
-        Metadata::new("image", summary.images.join(", ")),
-        Metadata::new("accelerator", summary.accelerator.to_string()),
-        Metadata::new("ready after", ready),
-        Metadata::new("expires", utc(summary.expires_at)),
-        Metadata::new("libvirt", summary.versions.libvirt.clone()),
-        Metadata::new("qemu", summary.versions.qemu.clone()),
-        Metadata::new("libvirt-resource", summary.versions.resource.clone()),
-    ]
+    lines(&Facts {
+        nodes: summary
+            .nodes
+            .iter()
+            .map(|node| (&node.name, node.ready_seconds))
+            .collect(),
+        images: &summary.images,
+        accelerator: summary.accelerator,
+        networking: summary.networking,
+        ready_seconds: Some(summary.ready_seconds),
+        expires_at: summary.expires_at,
+        versions: &summary.versions,
+    })
 }
 
-/// Of a cluster as its agent describes it to a get.
+/// Of a cluster as its agent describes it: word for word what the put said, since the build page shows a version with the
+/// metadata of the step that saved it last, and that is the get.
 pub fn of_cluster(cluster: &Cluster) -> Vec<Metadata> {
-    let nodes: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
-    vec![
-        Metadata::new("nodes", nodes.join(", ")),
-        Metadata::new("accelerator", cluster.accelerator.to_string()),
-        Metadata::new("expires", utc(cluster.expires_at)),
-        Metadata::new("libvirt", cluster.versions.libvirt.clone()),
-        Metadata::new("qemu", cluster.versions.qemu.clone()),
-        Metadata::new("libvirt-resource", cluster.versions.resource.clone()),
-    ]
+    lines(&Facts {
+        nodes: cluster
+            .nodes
+            .iter()
+            .map(|node| (&node.name, node.ready_seconds))
+            .collect(),
+        images: &cluster.images,
+        accelerator: cluster.accelerator,
+        networking: cluster.networking,
+        ready_seconds: cluster.ready_seconds,
+        expires_at: cluster.expires_at,
+        versions: &cluster.versions,
+    })
+}
+
+/// What both know of a cluster.
+struct Facts<'a> {
+    nodes: Vec<(&'a Name, Option<f64>)>,
+    images: &'a [String],
+    accelerator: Accelerator,
+    networking: Networking,
+    ready_seconds: Option<f64>,
+    expires_at: u64,
+    versions: &'a Versions,
+}
+
+fn lines(facts: &Facts) -> Vec<Metadata> {
+    let names: Vec<&str> = facts.nodes.iter().map(|(name, _)| name.as_str()).collect();
+    let mut lines = vec![
+        Metadata::new("nodes", names.join(", ")),
+        Metadata::new("image", facts.images.join(", ")),
+        Metadata::new("accelerator", facts.accelerator),
+        Metadata::new("networking", facts.networking),
+    ];
+    lines.extend(
+        facts
+            .ready_seconds
+            .map(|seconds| Metadata::new("ready after", ready_after(seconds, &facts.nodes))),
+    );
+    lines.extend([
+        Metadata::new("expires", utc(facts.expires_at)),
+        Metadata::new("libvirt", &facts.versions.libvirt),
+        Metadata::new("qemu", &facts.versions.qemu),
+        Metadata::new("libvirt-resource", &facts.versions.resource),
+    ]);
+    lines
+}
+
+/// With the node to blame, where there are several.
+fn ready_after(seconds: f64, nodes: &[(&Name, Option<f64>)]) -> String {
+    let slowest = nodes
+        .iter()
+        .filter_map(|(name, ready)| Some((name, (*ready)?)))
+        .max_by(|one, other| one.1.total_cmp(&other.1));
+    match slowest {
+        Some((name, its)) if nodes.len() > 1 => {
+            format!("{seconds:.1} s (slowest: {name}, {its:.1} s after power on)")
+        }
+        _ => format!("{seconds:.1} s"),
+    }
 }
 
 /// `2026-11-23 14:05:09 UTC`, from seconds since the Unix epoch.

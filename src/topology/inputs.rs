@@ -117,7 +117,7 @@ impl Inputs {
             let found = match fs::canonicalize(&next) {
                 Ok(found) => found,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(self.missing(path, &here, &walked, &name));
+                    return Err(self.missing(path, &here, &walked, &name, wanted));
                 }
                 Err(error) => return Err(BadPath::io(path, &error)),
             };
@@ -212,7 +212,7 @@ impl Inputs {
         Ok(())
     }
 
-    fn missing(&self, path: &str, here: &Path, walked: &str, name: &str) -> BadPath {
+    fn missing(&self, path: &str, here: &Path, walked: &str, name: &str, wanted: Wanted) -> BadPath {
         if fs::symlink_metadata(here.join(name)).is_ok() {
             return BadPath::new(format!(
                 "{}: {} is a symbolic link that leads nowhere",
@@ -230,7 +230,13 @@ impl Inputs {
         let near = did_you_mean(name, there.iter().map(String::as_str));
         let near = whole
             .map(|whole| format!("did you mean {}?", quoted(&whole)))
-            .or(near);
+            .or(near)
+            // The one directory that a put names is a cluster to destroy, in an `ensure` that runs after a failure, too.
+            .or_else(|| {
+                let never_made = wanted == Wanted::Directory && self.of_step && there.is_empty();
+                never_made
+                    .then(|| "a put that has failed left no artifact, and nothing to destroy".to_owned())
+            });
         let is = if walked.is_empty() && self.of_step {
             format!(
                 "{} is not there: {} is no input of this step, which has {}; an input comes from an earlier get or task, and Concourse hands over those alone that `params` names, or all with `inputs: all` on the put",
@@ -390,6 +396,16 @@ mod tests {
         );
         let inside = inputs.root().join("repo/ci/nodes.yml");
         assert!(told(inputs.file(inside.to_str().unwrap())).ends_with("did you mean \"repo/ci/nodes.yml\"?"));
+    }
+
+    #[test]
+    fn a_cluster_that_was_never_made_is_told_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = told(Inputs::of_step(folder.path().to_owned()).directory("nodes"));
+        assert!(
+            text.ends_with("; a put that has failed left no artifact, and nothing to destroy"),
+            "{text}"
+        );
     }
 
     #[test]

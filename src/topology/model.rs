@@ -28,6 +28,8 @@ pub struct Topology {
     pub on_failure: OnFailure,
     /// Whether hardware virtualisation is used.
     pub accelerator: AcceleratorChoice,
+    /// Who carries the nodes' packets.
+    pub networking: NetworkingChoice,
 }
 
 /// One machine.
@@ -317,6 +319,38 @@ impl std::fmt::Display for Accelerator {
         f.write_str(match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
+        })
+    }
+}
+
+/// Who was asked to carry the nodes' packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkingChoice {
+    /// The kernel's bridges where the container may make them, else the agent itself, loudly.
+    #[default]
+    Auto,
+    /// Bridges, or refuse.
+    Bridges,
+    /// The agent itself, even where bridges are to be had: slower, needs no right.
+    User,
+}
+
+/// Who carries the nodes' packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Networking {
+    /// The kernel's bridges, made by libvirt.
+    Bridges,
+    /// The agent.
+    User,
+}
+
+impl std::fmt::Display for Networking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bridges => "bridges",
+            Self::User => "user-mode",
         })
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::model::{AcceleratorChoice, OnFailure};
+use super::model::{AcceleratorChoice, NetworkingChoice, OnFailure};
 
 /// The JSON Schema (2020-12) of a topology.
 pub fn schema() -> Value {
@@ -113,6 +113,10 @@ pub struct Topology {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("default" = "auto"))]
     pub accelerator: Option<AcceleratorChoice>,
+    /// Who carries the nodes' packets: the kernel's bridges or, where the container may make none, the agent itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = "auto"))]
+    pub networking: Option<NetworkingChoice>,
 }
 
 /// What holds for every group that does not say otherwise.

@@ -15,7 +15,9 @@ use libvirt_resource::agent::service::Service;
 use libvirt_resource::agent::view::Held;
 use libvirt_resource::concourse::Token;
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
-use libvirt_resource::topology::model::{Accelerator, AcceleratorChoice, Collect, OnFailure, Sha256};
+use libvirt_resource::topology::model::{
+    Accelerator, AcceleratorChoice, Collect, NetworkingChoice, OnFailure, Sha256,
+};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -68,6 +70,7 @@ pub fn held(directory: &std::path::Path) -> Held {
         lifetime: 7200,
         on_failure: OnFailure::Destroy,
         accelerator: AcceleratorChoice::Auto,
+        networking: NetworkingChoice::Auto,
         token: Secret(TOKEN.to_owned()),
         listen: HERE,
         directory: directory.to_owned(),

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::recording::Diagnosis;
-use crate::topology::model::{Accelerator, Sha256, UserName};
+use crate::topology::model::{Accelerator, Networking, Sha256, UserName};
 use crate::topology::name::Name;
 
 /// Everything that a later step needs to reach a cluster. Holds secrets: served to the holder of the token alone.
@@ -22,12 +22,16 @@ pub struct Cluster {
     pub fingerprint: Sha256,
     /// kvm or tcg.
     pub accelerator: Accelerator,
+    /// bridges or user: who carries the nodes' packets.
+    pub networking: Networking,
     /// Seconds since the Unix epoch.
     pub created_at: u64,
     /// Seconds since the Unix epoch: when it goes at the latest.
     pub expires_at: u64,
     /// Seconds from the start of the put to the last node's readiness.
     pub ready_seconds: Option<f64>,
+    /// What the disks were made from, as a person would name it.
+    pub images: Vec<String>,
     /// Of this program, libvirt and QEMU.
     pub versions: Versions,
     /// The private login key, in OpenSSH's PEM form.

@@ -20,7 +20,7 @@ use crate::first_boot::FirstBootError;
 use crate::hypervisor::{Connection, Events, HypervisorError};
 use crate::image::{self, ImageError, Prepared};
 use crate::progress::Progress;
-use crate::topology::model::{Accelerator, ImageSource};
+use crate::topology::model::{Accelerator, ImageSource, Networking};
 use crate::topology::name::Name;
 use crate::units::ByteSize;
 
@@ -115,8 +115,9 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     let held = standing.held.clone();
     let (order, progress) = (&held.order, standing.progress.clone());
     let images_directory = order.images.clone();
-    host::prepare(&progress)?;
-    standing.listen().await?;
+    let networking = host::prepare(standing.family, order.networking, &progress)?;
+    let _ = held.found.networking.set(networking);
+    standing.listen(networking).await?;
     let standing_so_far = &*standing;
     let accelerator = async {
         let verdict = accelerator::probe(order.accelerator, &progress).await?;
@@ -137,14 +138,30 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     };
     let hypervisor = async {
         // What is left of bridges and rules must be gone before networks come up; the daemons do not mind it.
-        let daemons = daemons::start(&order.directory, standing_so_far.deaths.clone());
-        let (daemons, ()) = tokio::join!(daemons, clear_leftovers(&progress));
+        let daemons = daemons::start(
+            standing_so_far.family,
+            &order.directory,
+            standing_so_far.deaths.clone(),
+        );
+        let leftovers = async {
+            // Who may make no bridge has left none.
+            if networking == Networking::Bridges {
+                clear_leftovers(&progress).await;
+            }
+        };
+        let (daemons, ()) = tokio::join!(daemons, leftovers);
         let daemons = daemons?;
         let connection = blocking(|| Connection::open("qemu:///system")).await??;
         let events = connection.run(Events::subscribe).await?;
         // The first question about QEMU makes libvirtd probe it for half a second: networks come up beside that.
         let networks = async {
-            for network in &order.plan.networks {
+            // User-mode networks are there already: nothing of them is libvirt's.
+            let bridged = order
+                .plan
+                .networks
+                .iter()
+                .filter(|_| networking == Networking::Bridges);
+            for network in bridged {
                 let (plan, network) = (order.plan.clone(), network.clone());
                 let bridge = network.bridge.clone();
                 connection
@@ -169,12 +186,12 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         qemu: found.hypervisor.clone(),
     });
     progress.info(format!(
-        "libvirt {} and QEMU {} are up, accelerator {accelerator}: starting {}",
+        "libvirt {} and QEMU {} are up, accelerator {accelerator}, networking {networking}: starting {}",
         found.libvirt,
         found.hypervisor,
         count(order.plan.nodes.len(), "node")
     ));
-    standing.libvirt_is_up(daemons, connection, events);
+    standing.libvirt_is_up(daemons, connection, events)?;
     nodes::bring_up(standing, accelerator, cpus, disks).await?;
     collect::collect(standing).await?;
     let _ = held.found.expires_at.set(super::view::now() + order.lifetime);

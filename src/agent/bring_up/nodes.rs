@@ -176,11 +176,11 @@ fn spec(
     let plan = &held.order.plan;
     let nics = planned.nics.iter().map(|nic| {
         let network = plan.networks.iter().find(|network| network.name == nic.network);
-        DomainNic {
-            network: ObjectName::new(&plan.cluster, &nic.network),
+        Ok(DomainNic {
+            cable: standing.cable(nic)?,
             mac: nic.mac,
             mtu: network.map_or(1500, |network| network.mtu),
-        }
+        })
     });
     Ok(DomainSpec {
         name: ObjectName::new(&plan.cluster, planned.name()),
@@ -190,7 +190,7 @@ fn spec(
         cpus: planned.node.cpus,
         memory: planned.node.memory,
         disks,
-        nics: nics.collect(),
+        nics: nics.collect::<Result<_, BringUpError>>()?,
         ignition_journal: match &ignition {
             Some(_) => Some(file(&held.ignition_journal(planned.name()))?),
             None => None,

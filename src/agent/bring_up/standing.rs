@@ -12,6 +12,7 @@ use super::BringUpError;
 use crate::agent::api::identity::Identity;
 use crate::agent::api::server::{Server, serve_tls, serve_unix};
 use crate::agent::daemons::{DaemonError, Daemons};
+use crate::agent::family::Family;
 use crate::agent::forward::Forwards;
 use crate::agent::host::leftovers;
 use crate::agent::machines::Machines;
@@ -20,11 +21,15 @@ use crate::agent::proxy::{Proxy, Rules};
 use crate::agent::service::Service;
 use crate::agent::ssh::Ssh;
 use crate::agent::state::Run;
+use crate::agent::switch::Switches;
 use crate::agent::view::Held;
+use crate::agent::wire::ways::Ways;
 use crate::concourse::Token;
 use crate::first_boot::keys::{ClusterKeys, HostKey, KeyError};
-use crate::hypervisor::{CloseReason, Connection, Events};
+use crate::hypervisor::{Cable, CloseReason, Connection, Events, ObjectName};
 use crate::progress::Progress;
+use crate::topology::model::Networking;
+use crate::topology::plan::{HostNetwork, Nic};
 
 /// The port at which the API listens where it is free; else the kernel chooses.
 const API_PORT: u16 = 7669;
@@ -41,6 +46,8 @@ pub struct Standing {
     pub progress: Progress,
     /// The way into the nodes.
     pub ssh: Ssh,
+    /// Where its processes are.
+    pub family: Family,
     /// Where the daemons' deaths are told.
     pub deaths: mpsc::UnboundedSender<DaemonError>,
     run: Run,
@@ -49,8 +56,10 @@ pub struct Standing {
     connection: Option<Connection>,
     machines: Option<Arc<Machines>>,
     servers: Vec<Server>,
+    ways: Option<Ways>,
     forwards: Option<Forwards>,
     proxy: Option<Proxy>,
+    switches: Option<Switches>,
 }
 
 /// Why there is not even a beginning.
@@ -68,6 +77,7 @@ impl Standing {
     /// A cluster of which only the keys are there.
     pub fn new(
         order: Order,
+        family: Family,
         run: Run,
         progress: Progress,
         deaths: mpsc::UnboundedSender<DaemonError>,
@@ -96,22 +106,36 @@ impl Standing {
             held,
             progress,
             ssh,
+            family,
             deaths,
             run,
             daemons: None,
             connection: None,
             machines: None,
             servers: Vec::new(),
+            ways: None,
             forwards: None,
             proxy: None,
+            switches: None,
         })
     }
 
     /// Opens API, forwards and proxy. From here on a caller can see how the cluster comes up.
-    pub async fn listen(&mut self) -> Result<(), BringUpError> {
+    pub async fn listen(&mut self, networking: Networking) -> Result<(), BringUpError> {
         let order = &self.held.order;
         let address = order.listen;
         let failed = |error| BringUpError::Listen(address, error);
+        let ways = match networking {
+            Networking::Bridges => Ways::new(&order.plan),
+            Networking::User => {
+                // A container without a resolver has none to ask.
+                let nameservers = HostNetwork::read().map_or(Vec::new(), |host| host.nameservers);
+                let switches = Switches::start(&order.plan, &nameservers).await.map_err(failed)?;
+                let ways = Ways::through(&switches, &order.plan);
+                self.switches = Some(switches);
+                ways
+            }
+        };
         let token = Token::try_from(order.token.0.clone())
             .map_err(|error| failed(std::io::Error::other(format!("the token {error}"))))?;
         let listener = match TcpListener::bind((address, API_PORT)).await {
@@ -122,16 +146,22 @@ impl Standing {
         let identity =
             Identity::generate(&order.plan.cluster).map_err(|error| failed(std::io::Error::other(error)))?;
         let _ = self.held.found.endpoint.set((endpoint, identity.fingerprint));
-        let forwards = Forwards::bind(address, &order.plan).await.map_err(failed)?;
+        let forwards = Forwards::bind(address, &order.plan, ways.clone())
+            .await
+            .map_err(failed)?;
         let _ = self.held.found.forwards.set(forwards.ports().clone());
+        if networking == Networking::User {
+            self.ssh.go_through(address, forwards.ports());
+        }
         self.forwards = Some(forwards);
         let password = Token::try_from(self.held.proxy_password.clone())
             .map_err(|error| failed(std::io::Error::other(format!("the proxy's password {error}"))))?;
-        let proxy = Proxy::bind(address, Rules::new("nodes", password, &order.plan))
+        let proxy = Proxy::bind(address, Rules::new("nodes", password, &order.plan, ways.clone()))
             .await
             .map_err(failed)?;
         let _ = self.held.found.proxy.set(proxy.address());
         self.proxy = Some(proxy);
+        self.ways = Some(ways);
         self.servers
             .push(serve_tls(listener, identity, token, self.service.clone()).map_err(failed)?);
         self.servers
@@ -140,11 +170,24 @@ impl Standing {
     }
 
     /// Takes over what runs once libvirt is up.
-    pub fn libvirt_is_up(&mut self, daemons: Daemons, connection: Connection, events: Events) {
+    ///
+    /// # Errors
+    /// Before [`Standing::listen`]: there is no way to the nodes.
+    pub fn libvirt_is_up(
+        &mut self,
+        daemons: Daemons,
+        connection: Connection,
+        events: Events,
+    ) -> Result<(), BringUpError> {
+        let ways = self
+            .ways
+            .clone()
+            .ok_or(BringUpError::Broken("the way to the nodes"))?;
         let machines = Arc::new(Machines::new(
             self.held.clone(),
             self.progress.clone(),
             self.ssh.clone(),
+            ways,
             connection.clone(),
             events,
         ));
@@ -153,6 +196,7 @@ impl Standing {
         self.service.set_machines(Some(machines.clone()));
         self.machines = Some(machines);
         self.connection = Some(connection);
+        Ok(())
     }
 
     /// The machines, once libvirt is up.
@@ -160,6 +204,20 @@ impl Standing {
         self.machines
             .clone()
             .ok_or(BringUpError::Broken("the connection to libvirt"))
+    }
+
+    /// What a NIC of a node is plugged into.
+    pub fn cable(&self, nic: &Nic) -> Result<Cable, BringUpError> {
+        match &self.switches {
+            None => Ok(Cable::Network(ObjectName::new(
+                &self.held.order.plan.cluster,
+                &nic.network,
+            ))),
+            Some(switches) => switches
+                .plug(&nic.network, nic.mac)
+                .map(Cable::Socket)
+                .ok_or(BringUpError::Broken("the switch of a network")),
+        }
     }
 
     /// Whether the cluster has come so far that a person could look into it.
@@ -199,8 +257,10 @@ impl Standing {
             machines.end();
         }
         self.service.set_machines(None);
+        self.ways = None;
         self.forwards = None;
         self.proxy = None;
+        self.switches = None;
         self.service.set_connection(None);
         self.connection = None;
     }

@@ -28,22 +28,26 @@ impl Forwards {
     ///
     /// # Errors
     /// When the address is not this container's, or ports have run out.
-    pub async fn bind(address: Ipv4Addr, plan: &Plan) -> std::io::Result<Self> {
+    pub async fn bind(address: Ipv4Addr, plan: &Plan, ways: Ways) -> std::io::Result<Self> {
         // Two files a connection; a good part is left to everything else that the agent does.
         let files = usize::try_from(wire::raise_file_limit() / 4).unwrap_or(CONNECTIONS);
-        Self::bind_at_most(address, plan, files.clamp(64, CONNECTIONS)).await
+        Self::bind_at_most(address, plan, ways, files.clamp(64, CONNECTIONS)).await
     }
 
     /// As [`Forwards::bind`], with another limit of connections at once.
     ///
     /// # Errors
     /// As [`Forwards::bind`].
-    pub async fn bind_at_most(address: Ipv4Addr, plan: &Plan, connections: usize) -> std::io::Result<Self> {
+    pub async fn bind_at_most(
+        address: Ipv4Addr,
+        plan: &Plan,
+        ways: Ways,
+        connections: usize,
+    ) -> std::io::Result<Self> {
         let mut forwards = Self {
             ports: BTreeMap::new(),
             tasks: Vec::new(),
         };
-        let ways = Ways::new(plan);
         let door = Door::new(connections, Yields::Newest);
         for node in &plan.nodes {
             for &port in &node.node.forward {

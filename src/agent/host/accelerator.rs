@@ -27,6 +27,9 @@ pub const ALIVE: &str = "libvirt-resource-probe: alive";
 /// The worker's environment variable that lets containers use KVM.
 pub const WORKER_VARIABLE: &str = "CONCOURSE_CONTAINERD_ALLOWED_DEVICE=\"c 10:232 rwm\"";
 
+/// How much longer the guest may take under translation, on a machine that has other things to do.
+const TCG_FACTOR: u32 = 6;
+
 /// How many lines of the guest's console and QEMU's errors are shown as evidence.
 const EVIDENCE: usize = 8;
 
@@ -278,12 +281,20 @@ impl Prober {
                 });
             }
         }
-        self.boot(flags).await
+        self.boot(Accelerator::Kvm, self.limit, flags).await
     }
 
-    async fn boot(&self, flags: usize) -> Result<Duration, NoKvm> {
+    /// Boots the guest on QEMU's translation; says how long it took to speak.
+    ///
+    /// # Errors
+    /// [`NoKvm::NoProbe`], [`NoKvm::Died`] or [`NoKvm::Silent`], whose words speak of KVM.
+    pub async fn try_tcg(&self) -> Result<Duration, NoKvm> {
+        self.boot(Accelerator::Tcg, self.limit * TCG_FACTOR, 1).await
+    }
+
+    async fn boot(&self, accelerator: Accelerator, limit: Duration, flags: usize) -> Result<Duration, NoKvm> {
         let started = tokio::time::Instant::now();
-        let mut group = Group::spawn(self.command()).map_err(|error| NoKvm::NoProbe {
+        let mut group = Group::spawn(self.command(accelerator)).map_err(|error| NoKvm::NoProbe {
             program: self.qemu.display().to_string(),
             reason: error.to_string(),
         })?;
@@ -299,7 +310,7 @@ impl Prober {
             .take()
             .map(|pipe| tokio::spawn(split(pipe, sender)));
         let mut evidence = VecDeque::new();
-        let alive = tokio::time::timeout(self.limit, async {
+        let alive = tokio::time::timeout(limit, async {
             // Ends when both pipes do, which is when QEMU is gone.
             while let Some(line) = lines.recv().await {
                 if line.contains(ALIVE) {
@@ -336,25 +347,29 @@ impl Prober {
                 flags,
             }),
             Err(_) => Err(NoKvm::Silent {
-                limit: self.limit,
+                limit,
                 evidence: evidence.into(),
                 flags,
             }),
         }
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, accelerator: Accelerator) -> Command {
+        let (accelerator, cpu) = match accelerator {
+            Accelerator::Kvm => ("kvm", "host"),
+            Accelerator::Tcg => ("tcg", "max"),
+        };
         let mut command = Command::new(&self.qemu);
         // A modern machine and the host's own CPU, as the nodes have them. No network, no display, no default devices.
         command.args([
             "-no-user-config",
             "-nodefaults",
             "-accel",
-            "kvm",
+            accelerator,
             "-M",
             "q35",
             "-cpu",
-            "host",
+            cpu,
             "-m",
             "128",
         ]);

@@ -1,6 +1,6 @@
 //! What the agent does to its container before libvirtd starts, and what it must know of it.
 //!
-//! [`prepare`] does everything that needs no judgement; [`accelerator`], [`limits`] and [`admission`] judge; [`leftovers`]
+//! [`prepare`] does everything that needs no judgement; [`accelerator`], [`networking`], [`limits`] and [`admission`] judge; [`leftovers`]
 //! clears what a killed agent left.
 
 pub mod accelerator;
@@ -11,29 +11,39 @@ pub mod devices;
 pub mod leftovers;
 pub mod limits;
 pub mod namespaces;
+pub mod needs;
+pub mod networking;
 
-use devices::{Condition, Devices};
+use devices::Condition;
 pub use namespaces::NamespaceError;
+use needs::Need;
+pub use networking::NoBridges;
 
+use super::family::Family;
 use crate::fault::Fault;
 use crate::progress::Progress;
+use crate::topology::model::{Networking, NetworkingChoice};
 
-/// Why the container cannot hold nodes at all.
+/// Why the container cannot hold nodes as they are asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// Mounts, /proc or /sys.
+    /// Mounts or /proc.
     #[error("the container cannot be prepared")]
     Namespace(#[from] NamespaceError),
-    /// Without it no node has a NIC.
-    #[error("/dev/net/tun {0}")]
-    Tun(Condition),
+    /// No node boots here.
+    #[error("this container lacks {}, and with it {}", .0.what.replace('`', ""), .0.loss)]
+    Essential(&'static Need),
+    /// Bridges are demanded.
+    #[error(transparent)]
+    NoBridges(#[from] NoBridges),
 }
 
 impl Fault for HostError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Namespace(error) => error.help(),
-            Self::Tun(condition) => Some(tun_cure(condition).to_owned()),
+            Self::Essential(need) => Some(format!("docker run: {}", need.flag.replace('`', ""))),
+            Self::NoBridges(error) => error.help(),
         }
     }
 }
@@ -52,26 +62,37 @@ pub fn tun_cure(condition: &Condition) -> &'static str {
     }
 }
 
-/// Makes the container ready for libvirtd. Call it in the agent's own mount and PID namespaces, before any thread needs
-/// /proc; harmless to repeat.
+/// Makes the container ready for libvirtd, as far as it lets itself, and says how its nodes will be networked. Harmless to
+/// repeat.
 ///
 /// # Errors
-/// When the container lacks a privilege without which no node runs.
-pub fn prepare(progress: &Progress) -> Result<Devices, HostError> {
-    namespaces::make_mounts_private()?;
-    namespaces::mount_proc()?;
-    let changed = namespaces::make_writable()?;
-    if !changed.is_empty() {
-        progress.info(format!("made writable: {}", changed.join(", ")));
+/// When the container lacks what was demanded.
+pub fn prepare(
+    family: Family,
+    choice: NetworkingChoice,
+    progress: &Progress,
+) -> Result<Networking, HostError> {
+    let writable = if family.has_namespaces() {
+        namespaces::make_mounts_private()?;
+        namespaces::mount_proc()?;
+        namespaces::make_writable()
+    } else {
+        progress.info("no namespaces here (CAP_SYS_ADMIN is missing): the cluster's processes are held together by a guard");
+        namespaces::are_writable()
+    };
+    let writable = writable.map(|changed| {
+        if !changed.is_empty() {
+            progress.info(format!("made writable: {}", changed.join(", ")));
+        }
+    });
+    if let Some(need) = needs::essential() {
+        return Err(HostError::Essential(need));
     }
     // From about -998 up to 0; refused only where the inherited score is higher than that, which is no harm.
     if let Err(error) = namespaces::set_oom_score(None, namespaces::AGENT_OOM_SCORE) {
         progress.warn(crate::fault::tell(&error));
     }
-    namespaces::forward_ipv4()?;
     let devices = devices::ensure();
-    if !devices.tun.usable() {
-        return Err(HostError::Tun(devices.tun));
-    }
-    Ok(devices)
+    let lacks = networking::lacks(&devices, writable);
+    Ok(networking::settle(choice, lacks, progress)?)
 }

@@ -106,6 +106,25 @@ pub fn make_writable() -> Result<Vec<&'static str>, NamespaceError> {
     Ok(changed)
 }
 
+/// As [`make_writable`] where nothing can be mounted: finds out, and changes nothing. /proc/sys alone, which is what bridges need.
+///
+/// # Errors
+/// When it is read-only.
+pub fn are_writable() -> Result<Vec<&'static str>, NamespaceError> {
+    let path = Path::new("/proc/sys");
+    match is_read_only(path) {
+        Ok(false) => Ok(Vec::new()),
+        Ok(true) => Err(NamespaceError::ReadOnly {
+            path: path.to_owned(),
+            errno: Errno::PERM,
+        }),
+        Err(errno) => Err(NamespaceError::ReadOnly {
+            path: path.to_owned(),
+            errno,
+        }),
+    }
+}
+
 fn remount_writable(path: &Path) -> Result<bool, NamespaceError> {
     let refused = |errno| NamespaceError::ReadOnly {
         path: path.to_owned(),

@@ -35,8 +35,8 @@ pub enum LaunchError {
     /// The agent's process could not be started.
     #[error("the agent could not be started")]
     Spawn(#[source] std::io::Error),
-    /// The first of its processes failed: no new PID namespace, as a rule.
-    #[error("the agent could not enter a PID namespace of its own ({status}): {said}")]
+    /// The first of its processes failed.
+    #[error("the agent's first process failed ({status}): {said}")]
     Isolate {
         /// How it ended.
         status: std::process::ExitStatus,
@@ -57,7 +57,7 @@ impl Fault for LaunchError {
             Self::NoProgram(_) => "use the image as it was built: nodectl belongs beside out".to_owned(),
             Self::Directory { .. } => "give the container a writable disk at /scratch (Concourse does) or /var/lib".to_owned(),
             Self::Isolate { .. } => {
-                "the container needs CAP_SYS_ADMIN: `privileged: true` on the resource type, or --privileged".to_owned()
+                "see whether the container may start processes and open sessions (setsid, unshare); `nodectl doctor` names what it lacks".to_owned()
             }
             Self::Spawn(_) => "see whether the container may start processes (pids limit, memory)".to_owned(),
             Self::Lost { .. } => {

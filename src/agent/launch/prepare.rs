@@ -64,6 +64,7 @@ pub fn prepare(topology: &Topology, token: &str, request: &[u8]) -> Result<Order
         lifetime: topology.lifetime.as_secs(),
         on_failure: topology.on_failure,
         accelerator: topology.accelerator,
+        networking: topology.networking,
         token: Secret(token.to_owned()),
         listen: own_address(),
         directory: base.join("clusters").join(cluster.as_str()),

@@ -78,7 +78,16 @@ impl Machines {
         let judging = Judging::begin(&self.rounds(), subject, name.clone(), self.progress.clone());
         held.follow(name, &judging);
         let limits = limits(planned, accelerator);
-        let walked = until_ready(planned, &self.ssh, limits, stopped, &judging, &self.progress).await;
+        let walked = until_ready(
+            planned,
+            &self.ssh,
+            &self.ways,
+            limits,
+            stopped,
+            &judging,
+            &self.progress,
+        )
+        .await;
         match walked {
             Ok(took) => {
                 let diagnosis = judging.end(Outcome::Ready).await;
@@ -114,7 +123,7 @@ impl Machines {
         let (held, name) = (&self.held, planned.name());
         let stops = held.wait_for(name, |live| live.power != PowerState::Running);
         let checked = tokio::select! {
-            checked = check(planned, &self.ssh, limit) => checked.map(drop),
+            checked = check(planned, &self.ssh, &self.ways, limit) => checked.map(drop),
             live = stops => Err(format!("its machine is {} by now", live.power)),
         };
         if checked.is_ok() && held.node_state(name) == NodeState::Failed {

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::ssh::Ssh;
 use super::view::Held;
 use super::watch::Rounds;
+use super::wire::ways::Ways;
 use crate::hypervisor::{Connection, DomainSpec, Events};
 use crate::progress::Progress;
 use crate::topology::name::Name;
@@ -33,6 +34,7 @@ pub struct Machines {
     held: Arc<Held>,
     progress: Progress,
     ssh: Ssh,
+    ways: Ways,
     connection: Connection,
     stops: Arc<BTreeMap<Name, Stopped>>,
     specs: Mutex<BTreeMap<Name, DomainSpec>>,
@@ -48,6 +50,7 @@ impl Machines {
         held: Arc<Held>,
         progress: Progress,
         ssh: Ssh,
+        ways: Ways,
         connection: Connection,
         events: Events,
     ) -> Self {
@@ -68,6 +71,7 @@ impl Machines {
             held,
             progress,
             ssh,
+            ways,
             connection,
             stops,
             specs: Mutex::default(),

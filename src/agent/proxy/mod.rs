@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::socks::{Host, Reply, Target};
 use super::wire::door::{Door, Yields};
+use super::wire::names::names;
 use super::wire::prepare;
 use super::wire::pump::join;
 use super::wire::ways::{Unreached, Ways};
 use crate::concourse::Token;
-use crate::hypervisor::dns_domain;
 use crate::topology::plan::Plan;
 
 /// Connections at once of those who have shown the password.
@@ -47,21 +47,12 @@ pub struct Rules {
 
 impl Rules {
     /// To every node of a plan, by name or by address, and to whatever else is in its networks.
-    pub fn new(username: &'static str, password: Token, plan: &Plan) -> Self {
-        let mut names = BTreeMap::new();
-        let domain = dns_domain(&plan.cluster);
-        for node in &plan.nodes {
-            names.insert(node.name().to_string(), node.address());
-            names.insert(format!("{}.{domain}", node.name()), node.address());
-            for nic in &node.nics {
-                names.insert(format!("{}.{}", node.name(), nic.network), nic.address);
-            }
-        }
+    pub fn new(username: &'static str, password: Token, plan: &Plan, ways: Ways) -> Self {
         Self {
             username,
             password,
-            names,
-            ways: Ways::new(plan),
+            names: names(plan),
+            ways,
         }
     }
 

@@ -2,6 +2,7 @@
 //! carried there and back.
 
 pub mod door;
+pub mod names;
 pub mod pump;
 pub mod ways;
 

@@ -1,4 +1,4 @@
-//! The way to a node: through the bridge of its network and no other.
+//! The way to a node: through the bridge of its network and no other, or through the switch that the agent is itself.
 //!
 //! While a bridge is not up yet, or no longer, its subnet is somewhere on the far side of the container's own default
 //! route: the worker's network may well have the same one. A connection that is bound to the bridge goes to a node or
@@ -11,6 +11,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::agent::switch::{Line, Switches};
 use crate::topology::plan::Plan;
 
 /// How long a node may take to accept. One that is not up yet does not answer at all, and whoever asks tries again.
@@ -24,7 +25,13 @@ pub struct Ways(Vec<Way>);
 struct Way {
     subnet: Ipv4Net,
     gateway: Ipv4Addr,
-    bridge: String,
+    through: Through,
+}
+
+#[derive(Clone, Debug)]
+enum Through {
+    Bridge(String),
+    Switch(Line),
 }
 
 /// Why there is no connection.
@@ -47,7 +54,19 @@ impl Ways {
         let ways = plan.networks.iter().map(|network| Way {
             subnet: network.subnet,
             gateway: network.gateway,
-            bridge: network.bridge.clone(),
+            through: Through::Bridge(network.bridge.clone()),
+        });
+        Self(ways.collect())
+    }
+
+    /// To the networks of a plan of which the agent is the switch.
+    pub fn through(switches: &Switches, plan: &Plan) -> Self {
+        let ways = plan.networks.iter().filter_map(|network| {
+            Some(Way {
+                subnet: network.subnet,
+                gateway: network.gateway,
+                through: Through::Switch(switches.line(&network.name)?),
+            })
         });
         Self(ways.collect())
     }
@@ -72,15 +91,29 @@ impl Ways {
     pub async fn connect(&self, to: SocketAddrV4) -> Result<TcpStream, Unreached> {
         let way = self.to(*to.ip()).ok_or(Unreached::NotAllowed)?;
         let connection = async {
-            let socket = TcpSocket::new_v4()?;
-            socket.bind_device(Some(way.bridge.as_bytes()))?;
-            socket.set_nodelay(true)?;
-            socket.connect(to.into()).await
+            match &way.through {
+                Through::Bridge(bridge) => {
+                    let socket = TcpSocket::new_v4()?;
+                    socket.bind_device(Some(bridge.as_bytes()))?;
+                    socket.set_nodelay(true)?;
+                    socket.connect(to.into()).await
+                }
+                Through::Switch(line) => line.connect(to).await,
+            }
         };
         match tokio::time::timeout(CONNECT, connection).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Unreached::Refused),
             _ => Err(Unreached::Silent),
+        }
+    }
+
+    /// Connects to a node for the agent itself, which knows that the networks are up: without a limit, and with the
+    /// system's own word where there is no connection.
+    pub async fn reach(&self, to: SocketAddrV4) -> io::Result<TcpStream> {
+        match self.to(*to.ip()).map(|way| &way.through) {
+            Some(Through::Switch(line)) => line.connect(to).await,
+            _ => TcpStream::connect(to).await,
         }
     }
 }
@@ -95,7 +128,7 @@ mod tests {
         Ways(vec![Way {
             subnet: "10.9.0.0/24".parse().unwrap(),
             gateway: Ipv4Addr::new(10, 9, 0, 1),
-            bridge: "none-such".to_owned(),
+            through: Through::Bridge("none-such".to_owned()),
         }])
     }
 

@@ -14,7 +14,8 @@ use self::settings::{Outer, Settings};
 use super::inputs::Inputs;
 use super::limits;
 use super::model::{
-    AcceleratorChoice, FirstBoot, Network, Node, OnFailure, Ready, Timeout, Topology, UserName,
+    AcceleratorChoice, FirstBoot, Network, NetworkingChoice, Node, OnFailure, Ready, Timeout, Topology,
+    UserName,
 };
 use super::name::Name;
 use super::problems::{Problem, Problems, did_you_mean, listed};
@@ -77,6 +78,15 @@ fn topology(cursor: &Cursor<'_>, inputs: &Inputs) -> Option<Topology> {
                 ("tcg", AcceleratorChoice::Tcg),
             ])
         });
+    let networking = object
+        .field("networking")
+        .map_or(Some(NetworkingChoice::default()), |field| {
+            field.choice(&[
+                ("auto", NetworkingChoice::Auto),
+                ("bridges", NetworkingChoice::Bridges),
+                ("user", NetworkingChoice::User),
+            ])
+        });
     network::apart(
         &networks,
         avoid.as_deref().unwrap_or_default(),
@@ -94,6 +104,7 @@ fn topology(cursor: &Cursor<'_>, inputs: &Inputs) -> Option<Topology> {
         lifetime: lifetime?.duration(),
         on_failure: on_failure?,
         accelerator: accelerator?,
+        networking: networking?,
     })
 }
 
@@ -146,7 +157,7 @@ fn nodes(
         group.finish(|key| {
             matches!(
                 key,
-                "lifetime" | "on_failure" | "accelerator" | "collect" | "avoid"
+                "lifetime" | "on_failure" | "accelerator" | "networking" | "collect" | "avoid"
             )
             .then(|| "it belongs to the whole topology, not to a group".to_owned())
         });
