@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::agent::order::Summary;
+use crate::live::Live;
 use crate::progress::{Event, Level};
 use crate::topology::name::Name;
 
@@ -17,6 +18,8 @@ pub struct BuildLog {
     colour: bool,
     /// What paths are shown relative to, with a slash at its end.
     inputs: OnceLock<String>,
+    /// The rows below the log, while nodes boot.
+    live: Mutex<Option<Live>>,
 }
 
 const RESET: &str = "\x1b[0m";
@@ -34,6 +37,7 @@ impl BuildLog {
             started: Instant::now(),
             colour: true,
             inputs: OnceLock::new(),
+            live: Mutex::default(),
         }
     }
 
@@ -44,6 +48,7 @@ impl BuildLog {
             started: Instant::now(),
             colour: wanted && std::io::IsTerminal::is_terminal(&std::io::stderr()),
             inputs: OnceLock::new(),
+            live: Mutex::default(),
         }
     }
 
@@ -52,8 +57,25 @@ impl BuildLog {
         let _ = self.inputs.set(format!("{}/", inputs.display()));
     }
 
+    /// From here on a person at a terminal sees below the log what each of these nodes is doing; until [`BuildLog::rest`].
+    pub fn watch(&self, nodes: impl Iterator<Item = String>) {
+        *self.live() = Live::begin(nodes);
+    }
+
+    /// Nothing boots any more: the log alone is left.
+    pub fn rest(&self) {
+        *self.live() = None;
+    }
+
+    fn live(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One event.
     pub fn event(&self, event: &Event) {
+        if let Some(live) = &*self.live() {
+            live.see(event);
+        }
         let colour = match event.level {
             Level::Info => "",
             Level::Good => GREEN,
@@ -137,7 +159,13 @@ impl BuildLog {
             None => line,
         };
         // Nobody may be listening any more (the build page's pipe is closed after an abort): that is no reason to stop.
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let write = || {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        };
+        match &*self.live() {
+            Some(live) => live.log(write),
+            None => write(),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ pub mod fault;
 pub mod first_boot;
 pub mod hypervisor;
 pub mod image;
+mod live;
 pub mod progress;
 pub mod report;
 pub mod step;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use libvirt_resource::access::{self, ApiAccess};
 use libvirt_resource::agent::api::types::{
-    Cluster, ClusterState, NodeAddress, NodeInfo, NodeState, Proxy, Secret, Versions,
+    Cluster, ClusterState, NodeAddress, NodeInfo, NodeState, PowerState, Proxy, Secret, Versions,
 };
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
 use libvirt_resource::topology::model::{Accelerator, Networking};
@@ -85,6 +85,7 @@ impl Bed {
                 name: name.parse().unwrap(),
                 role: name.trim_end_matches("-1").parse().unwrap(),
                 state: NodeState::Ready,
+                power: PowerState::Running,
                 ssh_user: user.clone().try_into().unwrap(),
                 host_key: node.host_key.public.clone(),
                 addresses: vec![NodeAddress {
@@ -119,6 +120,7 @@ impl Bed {
                 password: Secret("p".to_owned()),
             },
             nodes: nodes.collect(),
+            collect: BTreeMap::new(),
             collected: BTreeMap::new(),
         };
         let secrets = ApiAccess {

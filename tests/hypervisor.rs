@@ -343,7 +343,11 @@ fn shows_itself(connection: &Connection, plan: &Plan, spec: &DomainSpec) {
     );
     eprintln!(
         "{:?}",
-        connection.text_screen(domain).map_err(told).expect("a screen")
+        connection
+            .text_memory(domain)
+            .map_err(told)
+            .map(|memory| connection.text_screen(domain, &memory))
+            .expect("a screen")
     );
     let png = connection.screenshot(domain).map_err(told).expect("a picture");
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{} bytes", png.len());

@@ -27,6 +27,7 @@ use crate::topology::name::Name;
 use directory::{Directory, Mode};
 
 pub use error::{AccessError, Warning};
+pub use kubeconfig::point_at_forwards;
 pub use nodes::{ForwardInfo, InterfaceInfo, NodeFile, NodesFile, schema};
 
 /// The name of the file that tells what the cluster is: written last, so that a directory that has it is whole.
@@ -120,6 +121,18 @@ pub fn write(
     new.file(NODES_JSON, Mode::Open, nodes::json(&nodes)?)?;
     new.replace(dir)?;
     Ok(warnings)
+}
+
+/// Writes a file that nobody else may read (0600), in place of one that is there.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // Made with that mode, and moved into place.
+    let mut file = tempfile::NamedTempFile::new_in(parent.unwrap_or(Path::new(".")))?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Reads back from such a directory what opens the API.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::agent::api::types::{
-    ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, Proxy, Versions,
+    ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, PowerState, Proxy, Versions,
 };
 use crate::fault::tell;
 use crate::topology::model::{Accelerator, Networking, UserName};
@@ -18,6 +18,7 @@ fn node(full: &str, role: &str, last: u8, forwards: &[(u16, u16)]) -> NodeInfo {
         name: name(full),
         role: name(role),
         state: NodeState::Ready,
+        power: PowerState::Running,
         ssh_user: UserName::root(),
         host_key: format!("ssh-ed25519 AAAAHOST{last}"),
         addresses: vec![
@@ -68,6 +69,7 @@ fn cluster() -> Cluster {
             node("control-1", "control", 11, &[(22, 40011), (6443, 40012)]),
             node("gpu-worker-1", "gpu-worker", 21, &[(22, 40021)]),
         ],
+        collect: BTreeMap::new(),
         collected: BTreeMap::new(),
     }
 }

@@ -1,7 +1,8 @@
 //! The process that holds a cluster: life cycle, API, forwards, proxy, expiry.
 //!
 //! `out` and `nodectl` [`launch`] it and talk to it over a socket pair in the words of [`order`]; it runs as [`serve`]
-//! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]) and takes it down
+//! in a PID namespace of its own, brings the cluster up ([`bring_up`]), holds it ([`hold`]),
+//! starts and switches its machines ([`machines`]) and takes it down
 //! ([`takedown`]). While nodes boot, [`watch`] gathers what can be seen of them. [`state`] is what it leaves on disk for whoever comes later.
 
 pub mod adopt;
@@ -14,6 +15,7 @@ pub mod hold;
 pub mod host;
 pub mod judging;
 pub mod launch;
+pub mod machines;
 pub mod order;
 pub mod proxy;
 pub mod serve;

@@ -1,17 +1,19 @@
 //! What the agent does when its API is asked.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::api::server::{self, NoScreenshot};
-use super::api::types::Cluster;
+use super::api::server::{self, Consoles, NoScreenshot};
+use super::api::types::{Cluster, ClusterState, NodeInfo, NodeState, PowerState, Readiness, Switch};
+use super::machines::{Machines, NoSwitch};
 use super::view::Held;
 use crate::fault::tell;
 use crate::hypervisor::{Connection, DomainState, ObjectName};
 use crate::report::Report;
 use crate::topology::name::Name;
+use crate::topology::plan::PlannedNode;
 
 /// The agent, as its API sees it.
 #[derive(Clone, Debug)]
@@ -21,6 +23,7 @@ pub struct Service {
     gone: watch::Sender<bool>,
     dismissed: Arc<Notify>,
     connection: Arc<Mutex<Option<Connection>>>,
+    machines: Arc<Mutex<Option<Arc<Machines>>>>,
 }
 
 impl Service {
@@ -32,7 +35,13 @@ impl Service {
             gone: watch::Sender::new(false),
             dismissed: Arc::default(),
             connection: Arc::default(),
+            machines: Arc::default(),
         }
+    }
+
+    /// From now on machines can be switched, or no longer.
+    pub fn set_machines(&self, machines: Option<Arc<Machines>>) {
+        *self.machines.lock().unwrap_or_else(PoisonError::into_inner) = machines;
     }
 
     /// From now on nodes can be asked through libvirt, or no longer.
@@ -50,9 +59,23 @@ impl Service {
         self.dismissed.notified().await;
     }
 
-    fn knows(&self, node: &Name) -> bool {
+    fn planned(&self, node: &Name) -> Option<&PlannedNode> {
         let nodes = &self.held.order.plan.nodes;
-        nodes.iter().any(|planned| planned.name() == node)
+        nodes.iter().find(|planned| planned.name() == node)
+    }
+
+    fn knows(&self, node: &Name) -> bool {
+        self.planned(node).is_some()
+    }
+
+    /// The machines of a cluster that stands.
+    fn machines(&self) -> Result<Arc<Machines>, NoSwitch> {
+        let ended = match &*self.held.state.borrow() {
+            ClusterState::Starting => return Err(NoSwitch::Starting),
+            state => state.has_ended(),
+        };
+        let machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.clone().filter(|_| !ended).ok_or(NoSwitch::Ended)
     }
 
     /// Tells those who wanted it, and who will want it, that it has ended.
@@ -80,8 +103,47 @@ impl server::Service for Service {
         gone
     }
 
-    fn console(&self, node: &Name) -> Option<PathBuf> {
-        self.knows(node).then(|| self.held.console(node))
+    fn console(&self, node: &Name) -> Option<Consoles> {
+        self.knows(node).then(|| Consoles {
+            earlier: self.held.earlier_console(node),
+            current: self.held.console(node),
+        })
+    }
+
+    async fn switch(&self, node: &Name, switch: Switch) -> Result<NodeInfo, NoSwitch> {
+        let planned = self.planned(node).ok_or(NoSwitch::Node)?;
+        self.machines()?.switch(node, switch).await?;
+        Ok(self.held.node(planned))
+    }
+
+    async fn wait(&self, node: &Name, limit: Duration) -> Result<Readiness, NoSwitch> {
+        let planned = self.planned(node).ok_or(NoSwitch::Node)?;
+        let machines = self.machines()?;
+        let begun = Instant::now();
+        let booted = self.held.wait_for(node, |live| live.state != NodeState::Booting);
+        let waited = tokio::time::timeout(limit, booted).await;
+        let checked = match waited {
+            Err(_) => Err("it still boots".to_owned()),
+            Ok(live) => match live.power {
+                PowerState::Running => {
+                    machines
+                        .check(planned, limit.saturating_sub(begun.elapsed()))
+                        .await
+                }
+                PowerState::Paused => Err("its machine is paused".to_owned()),
+                PowerState::Off => Err("its machine is off".to_owned()),
+                PowerState::Crashed => Err("its machine has crashed".to_owned()),
+            },
+        };
+        let failed = self.held.node_state(node) != NodeState::Ready;
+        let diagnosis = || self.held.diagnosis(node).filter(|_| failed).map(Box::new);
+        Ok(Readiness {
+            node: node.clone(),
+            ready: checked.is_ok(),
+            seconds: begun.elapsed().as_secs_f64(),
+            diagnosis: if checked.is_ok() { None } else { diagnosis() },
+            reason: checked.err(),
+        })
     }
 
     fn report(&self) -> Report {

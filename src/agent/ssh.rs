@@ -77,7 +77,7 @@ impl Ssh {
     /// status 255 with its words on stderr.
     pub async fn run(&self, node: &PlannedNode, command: &str, limit: Duration) -> io::Result<Output> {
         let child = self
-            .command(node.name().as_str(), node.node.ssh_user.as_str(), self.door(node))
+            .command_for(node)
             .arg("--")
             .arg(command)
             .stdin(Stdio::null())
@@ -92,6 +92,25 @@ impl Ssh {
                 "no answer within the time limit",
             )),
         }
+    }
+
+    /// Ends the connection to a node that was kept for the next command: one to a machine that has stopped since answers nobody, and
+    /// would be waited for.
+    pub async fn forget(&self, node: &PlannedNode) {
+        let mut command = self.command_for(node);
+        let command = command.args(["-O", "exit"]);
+        // That there was none is as good.
+        let _ = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await;
+    }
+
+    fn command_for(&self, node: &PlannedNode) -> Command {
+        self.command(node.name().as_str(), node.node.ssh_user.as_str(), self.door(node))
     }
 
     fn command(&self, name: &str, user: &str, to: SocketAddrV4) -> Command {

@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
 
 use super::api::types::{
-    Cluster, ClusterState, CollectedFile, NodeAddress, NodeInfo, NodeState, Proxy, Secret, Versions,
+    Cluster, ClusterState, Collectable, CollectedFile, NodeAddress, NodeInfo, NodeState, PowerState, Proxy,
+    Secret, Versions,
 };
 use super::judging::{Judged, Judging};
 use super::order::{NodeSummary, Order, Summary};
@@ -44,7 +45,7 @@ pub struct Held {
     pub found: Found,
     /// Where the cluster is in its life.
     pub state: watch::Sender<ClusterState>,
-    nodes: Mutex<BTreeMap<Name, Live>>,
+    nodes: watch::Sender<BTreeMap<Name, Live>>,
     followed: Mutex<BTreeMap<Name, Followed>>,
     collected: Mutex<BTreeMap<Name, CollectedFile>>,
 }
@@ -78,11 +79,23 @@ struct Followed {
     screenshot: Option<Vec<u8>>,
 }
 
+/// A node, as it is now.
 #[derive(Clone, Copy, Debug)]
-struct Live {
-    state: NodeState,
-    ready_seconds: Option<f64>,
+pub struct Live {
+    /// What it is doing.
+    pub state: NodeState,
+    /// What its machine is doing.
+    pub power: PowerState,
+    /// From power on to ready, of the last boot that got so far.
+    pub ready_seconds: Option<f64>,
 }
+
+/// What a node that there is not is said to be.
+const NOT_THERE: Live = Live {
+    state: NodeState::Off,
+    power: PowerState::Off,
+    ready_seconds: None,
+};
 
 impl Held {
     /// A cluster of which nothing is up yet.
@@ -101,6 +114,7 @@ impl Held {
                     node.name().clone(),
                     Live {
                         state: NodeState::Booting,
+                        power: PowerState::Off,
                         ready_seconds: None,
                     },
                 )
@@ -115,7 +129,7 @@ impl Held {
             proxy_password,
             found: Found::default(),
             state: watch::Sender::new(ClusterState::Starting),
-            nodes: Mutex::new(nodes),
+            nodes: watch::Sender::new(nodes),
             followed: Mutex::default(),
             collected: Mutex::default(),
         }
@@ -123,11 +137,48 @@ impl Held {
 
     /// Notes what a node is doing.
     pub fn set_node(&self, name: &Name, state: NodeState, ready_seconds: Option<f64>) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(live) = nodes.get_mut(name) {
+        self.change(name, |live| {
             live.state = state;
             live.ready_seconds = ready_seconds.or(live.ready_seconds);
-        }
+        });
+    }
+
+    /// Notes what a node's machine is doing. One that has panicked stays so until it is stopped, though its CPUs stand still, too.
+    pub fn set_power(&self, name: &Name, power: PowerState) {
+        self.change(name, |live| {
+            if (live.power, power) != (PowerState::Crashed, PowerState::Paused) {
+                live.power = power;
+            }
+        });
+    }
+
+    /// What a node's machine is doing.
+    pub fn power(&self, name: &Name) -> PowerState {
+        self.live(name).power
+    }
+
+    /// Whether the node was ready at any time.
+    pub fn has_been_ready(&self, name: &Name) -> bool {
+        self.live(name).ready_seconds.is_some()
+    }
+
+    /// Waits until a node is as it is asked for, and gives how it is then.
+    pub async fn wait_for(&self, name: &Name, is: impl Fn(&Live) -> bool) -> Live {
+        let mut nodes = self.nodes.subscribe();
+        let waited = nodes.wait_for(|nodes| nodes.get(name).is_some_and(&is)).await;
+        // The sender lives as long as this does.
+        waited
+            .ok()
+            .and_then(|nodes| nodes.get(name).copied())
+            .unwrap_or(NOT_THERE)
+    }
+
+    fn change(&self, name: &Name, change: impl FnOnce(&mut Live)) {
+        self.nodes.send_modify(|nodes| {
+            if let Some(live) = nodes.get_mut(name) {
+                change(live);
+            }
+        });
     }
 
     /// Where a node is in its life.
@@ -196,13 +247,7 @@ impl Held {
             .and_then(|followed| followed.screenshot.clone());
         NodeReport {
             name: name.to_string(),
-            state: match self.live(name).state {
-                NodeState::Booting => "booting",
-                NodeState::Ready => "ready",
-                NodeState::Failed => "failed",
-                NodeState::Off => "off",
-            }
-            .to_owned(),
+            state: self.live(name).state.to_string(),
             address: node.address(),
             diagnosis: self.diagnosis(name),
             console: last_lines(&console[from..], usize::MAX).join("\n"),
@@ -217,14 +262,12 @@ impl Held {
 
     /// Notes that no machine runs any more.
     pub fn all_off(&self) {
-        for live in self
-            .nodes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values_mut()
-        {
-            live.state = NodeState::Off;
-        }
+        self.nodes.send_modify(|nodes| {
+            for live in nodes.values_mut() {
+                live.state = NodeState::Off;
+                live.power = PowerState::Off;
+            }
+        });
     }
 
     /// Keeps a file that was copied from a node.
@@ -238,6 +281,14 @@ impl Held {
     /// Where a node's console is written.
     pub fn console(&self, node: &Name) -> PathBuf {
         self.order.directory.join("consoles").join(format!("{node}.log"))
+    }
+
+    /// Where what it printed is kept of the boots before the last time that its power was switched on.
+    pub fn earlier_console(&self, node: &Name) -> PathBuf {
+        self.order
+            .directory
+            .join("consoles")
+            .join(format!("{node}.earlier.log"))
     }
 
     /// Where the journal of a node whose Ignition failed is written.
@@ -256,12 +307,9 @@ impl Held {
             .join(format!("{node}.jsonl"))
     }
 
-    fn live(&self, name: &Name) -> Live {
-        let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        nodes.get(name).copied().unwrap_or(Live {
-            state: NodeState::Off,
-            ready_seconds: None,
-        })
+    /// A node, as it is now.
+    pub fn live(&self, name: &Name) -> Live {
+        self.nodes.borrow().get(name).copied().unwrap_or(NOT_THERE)
     }
 
     fn endpoint(&self) -> SocketAddrV4 {
@@ -317,45 +365,7 @@ impl Held {
 
     /// Everything that a caller with the token may know.
     pub fn cluster(&self) -> Cluster {
-        let forwards = self.found.forwards.get();
-        let nodes = self.order.plan.nodes.iter().map(|planned| {
-            let live = self.live(planned.name());
-            let prefix = |network: &Name| {
-                let found = self
-                    .order
-                    .plan
-                    .networks
-                    .iter()
-                    .find(|candidate| candidate.name == *network);
-                found.map_or(24, |network| network.subnet.prefix_len())
-            };
-            NodeInfo {
-                name: planned.name().clone(),
-                role: planned.node.role.clone(),
-                state: live.state,
-                ssh_user: planned.node.ssh_user.clone(),
-                host_key: self
-                    .host_keys
-                    .get(planned.name())
-                    .map(|key| key.public.clone())
-                    .unwrap_or_default(),
-                addresses: planned
-                    .nics
-                    .iter()
-                    .map(|nic| NodeAddress {
-                        network: nic.network.clone(),
-                        address: nic.address,
-                        prefix: prefix(&nic.network),
-                        mac: nic.mac.to_string(),
-                    })
-                    .collect(),
-                forwards: forwards
-                    .and_then(|all| all.get(planned.name()))
-                    .cloned()
-                    .unwrap_or_default(),
-                ready_seconds: live.ready_seconds,
-            }
-        });
+        let nodes = self.order.plan.nodes.iter().map(|planned| self.node(planned));
         Cluster {
             cluster: self.order.plan.cluster.clone(),
             state: self.state.borrow().clone(),
@@ -380,11 +390,64 @@ impl Held {
                 password: Secret(self.proxy_password.clone()),
             },
             nodes: nodes.collect(),
+            collect: self
+                .order
+                .collect
+                .iter()
+                .map(|(name, wanted)| {
+                    let (node, path) = (wanted.node.clone(), wanted.path.clone());
+                    (name.clone(), Collectable { node, path })
+                })
+                .collect(),
             collected: self
                 .collected
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+        }
+    }
+
+    /// One node, as its callers may know it.
+    pub fn node(&self, planned: &PlannedNode) -> NodeInfo {
+        let live = self.live(planned.name());
+        let prefix = |network: &Name| {
+            let found = self
+                .order
+                .plan
+                .networks
+                .iter()
+                .find(|candidate| candidate.name == *network);
+            found.map_or(24, |network| network.subnet.prefix_len())
+        };
+        NodeInfo {
+            name: planned.name().clone(),
+            role: planned.node.role.clone(),
+            state: live.state,
+            power: live.power,
+            ssh_user: planned.node.ssh_user.clone(),
+            host_key: self
+                .host_keys
+                .get(planned.name())
+                .map(|key| key.public.clone())
+                .unwrap_or_default(),
+            addresses: planned
+                .nics
+                .iter()
+                .map(|nic| NodeAddress {
+                    network: nic.network.clone(),
+                    address: nic.address,
+                    prefix: prefix(&nic.network),
+                    mac: nic.mac.to_string(),
+                })
+                .collect(),
+            forwards: self
+                .found
+                .forwards
+                .get()
+                .and_then(|all| all.get(planned.name()))
+                .cloned()
+                .unwrap_or_default(),
+            ready_seconds: live.ready_seconds,
         }
     }
 

@@ -64,7 +64,7 @@ pub async fn until_ready(
     progress: &Progress,
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
-    let waiting = Waiting::new(judging.notes());
+    let waiting = Waiting::new(Some(judging.notes()));
     let walk = walk(
         node,
         entrance,
@@ -119,6 +119,25 @@ pub async fn until_ready(
     }
 }
 
+/// Logs in to a node that was ready once, and runs its ready command, until both succeed; gives how long that took, or what it
+/// was waiting for at the end.
+pub async fn check(
+    node: &PlannedNode,
+    entrance: Entrance<'_>,
+    limit: Duration,
+    progress: &Progress,
+) -> Result<Duration, String> {
+    // A connection of before would prove nothing.
+    entrance.ssh.forget(node).await;
+    let begun = Instant::now();
+    let waiting = Waiting::new(None);
+    let walk = walk(node, entrance, progress, begun + limit, limit, &waiting);
+    match timeout_at(begun + limit, walk).await {
+        Ok(Ok(())) => Ok(begun.elapsed()),
+        Ok(Err(_)) | Err(_) => Err(waiting.tell()),
+    }
+}
+
 /// When a node that does not get on is first spoken of; then after twice the time, and so on.
 const REMINDER: Duration = Duration::from_secs(30);
 
@@ -130,7 +149,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// What is waited for, and what was heard last.
 struct Waiting {
-    notes: Notes,
+    /// Where the node has a judge.
+    notes: Option<Notes>,
     heard: Mutex<Heard>,
 }
 
@@ -141,7 +161,7 @@ struct Heard {
 }
 
 impl Waiting {
-    fn new(notes: Notes) -> Self {
+    fn new(notes: Option<Notes>) -> Self {
         let heard = Heard {
             waiting: "its SSH port does not answer",
             last: None,
@@ -173,7 +193,9 @@ impl Waiting {
             .is_none_or(|(told, at)| *told != what || at.elapsed() >= AGAIN);
         if news {
             heard.told = Some((what.clone(), Instant::now()));
-            self.notes.seen(what);
+            if let Some(notes) = &self.notes {
+                notes.seen(what);
+            }
         }
     }
 

@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
+use clap_complete::env::CompleteEnv;
 use libvirt_resource::buildlog::BuildLog;
+use libvirt_resource::cli::complete::VARIABLE;
 use libvirt_resource::cli::{Cli, main as run};
 use libvirt_resource::exit;
 use libvirt_resource::fault::tell;
 
 fn main() -> ExitCode {
+    // Where a shell asks for completions, it is answered, and that is all.
+    CompleteEnv::with_factory(Cli::command).var(VARIABLE).complete();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(fault) => {

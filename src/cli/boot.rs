@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use rand::distr::{Alphanumeric, SampleString};
 
 use super::IoFault;
+use super::cache::Cache;
 use crate::access::{self, ApiAccess};
 use crate::agent::api::client::Client;
 use crate::agent::api::types::Secret;
@@ -33,23 +34,39 @@ pub struct Booted {
     pub outcome: Outcome,
 }
 
-/// Reads a topology file, boots its nodes, and answers `word` to the agent once they are ready. `on_failure` replaces the
+/// What nodes are booted from.
+#[derive(Debug, clap::Args)]
+pub struct Wanted {
+    /// The topology: YAML or JSON. Paths in it are relative to its folder.
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Keep downloaded and unpacked images in this folder, and find them there again: a task's cache. Several may use it at once.
+    #[arg(long, value_name = "DIR", env = "NODECTL_CACHE")]
+    cache: Option<Cache>,
+}
+
+/// Boots the nodes of a topology file, and answers `word` to the agent once they are ready. `on_failure` replaces the
 /// file's own where it is given.
 pub async fn boot(
-    file: &Path,
+    wanted: &Wanted,
     word: Down,
     on_failure: Option<OnFailure>,
     log: &BuildLog,
 ) -> Result<Booted, Box<dyn Fault>> {
-    let mut topology = topology(file)?;
+    let mut topology = topology(&wanted.file)?;
     topology.on_failure = on_failure.unwrap_or(topology.on_failure);
     vacate(&Run::default()).await?;
     let token = Token::generate();
     // No two runs of this command are the same request.
     let request = Alphanumeric.sample_string(&mut rand::rng(), 32).into_bytes();
-    let order = prepare(&topology, token.expose(), &request)?;
+    let mut order = prepare(&topology, token.expose(), &request)?;
+    if let Some(cache) = &wanted.cache {
+        order.images = cache.ready()?;
+    }
     let mut agent = launch(&order).await?;
+    log.watch(order.plan.nodes.iter().map(|node| node.name().to_string()));
     let outcome = follow(&mut agent, word, log, told_to_stop()).await;
+    log.rest();
     if outcome.is_err() {
         // What is left are logs, and the error has quoted them.
         let _ = std::fs::remove_dir_all(&order.directory);

@@ -1,6 +1,8 @@
 //! Which cluster a command is about, and the way to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 use crate::access;
 use crate::agent::api::client::{Client, ClientError};
@@ -11,10 +13,11 @@ use crate::fault::Fault;
 use crate::topology::name::Name;
 
 /// Names the cluster: the folder that a get (or `nodectl run`) wrote, or else the agent of this very container.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Which {
-    /// Folder with a cluster's files, as a get writes it. Without it: the cluster of this container.
-    #[arg(long, value_name = "DIR", env = "NODES_DIR")]
+    /// Folder with a cluster's files, as a get writes it. Without it: the cluster of this container, or else that of ./nodes.
+    // The parser of paths refuses one that is empty.
+    #[arg(long, value_name = "DIR", env = "NODES_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     nodes_dir: Option<PathBuf>,
 }
 
@@ -22,7 +25,7 @@ pub struct Which {
 #[derive(Debug, thiserror::Error)]
 pub enum WhichError {
     /// Nothing here.
-    #[error("there is no cluster in this container, and NODES_DIR is not set")]
+    #[error("there is no cluster in this container nor in ./nodes, and NODES_DIR is not set")]
     None,
     /// There was one.
     #[error(
@@ -51,21 +54,33 @@ impl Fault for WhichError {
 impl Which {
     /// A client of the cluster's agent.
     pub fn client(&self) -> Result<Client, Box<dyn Fault>> {
-        if let Some(directory) = &self.nodes_dir {
-            let named = access::read(directory)?;
-            let refused = || WhichError::NotOurs(directory.clone());
-            let fingerprint = named.api.fingerprint.try_into().map_err(|_| refused())?;
-            let token = Token::try_from(named.api.token.0).map_err(|_| refused())?;
-            return Ok(Client::tls(named.endpoint, fingerprint, &token)?);
+        // Set and empty is as good as not set.
+        let set = self.nodes_dir.as_deref();
+        if let Some(directory) = set.filter(|directory| !directory.as_os_str().is_empty()) {
+            return by_files(directory);
         }
         let run = Run::default();
+        let here = Path::new(HERE);
         match run.find() {
             Ok(Found::Living(_)) => Ok(Client::unix(&run.socket())?),
+            // What `nodectl up` wrote, or a get: seen from where it was typed.
+            Ok(Found::Nothing) if here.join(access::NODES_JSON).exists() => by_files(here),
             Ok(Found::Dead(record)) => Err(Box::new(WhichError::Dead(record.cluster.to_string()))),
             Ok(Found::Nothing) => Err(Box::new(WhichError::None)),
             Err(error) => Err(Box::new(WhichError::Run(run.directory().to_owned(), error))),
         }
     }
+}
+
+/// Where `nodectl up` writes a cluster's files, and a get of the resource `nodes`.
+const HERE: &str = "nodes";
+
+fn by_files(directory: &Path) -> Result<Client, Box<dyn Fault>> {
+    let named = access::read(directory)?;
+    let refused = || WhichError::NotOurs(directory.to_owned());
+    let fingerprint = named.api.fingerprint.try_into().map_err(|_| refused())?;
+    let token = Token::try_from(named.api.token.0).map_err(|_| refused())?;
+    Ok(Client::tls(named.endpoint, fingerprint, &token)?)
 }
 
 /// No such node.

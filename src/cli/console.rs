@@ -3,7 +3,10 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use clap_complete::engine::ArgValueCompleter;
+
 use super::cluster::{Which, about_node};
+use super::complete;
 use crate::agent::api::client::ClientError;
 use crate::fault::Fault;
 use crate::topology::name::Name;
@@ -14,6 +17,7 @@ pub struct Args {
     #[command(flatten)]
     which: Which,
     /// The node.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     node: Name,
     /// Go on printing as the node prints, until interrupted.
     #[arg(short, long)]

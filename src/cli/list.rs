@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cluster::Which;
 use super::print;
-use crate::agent::api::types::{Cluster, ClusterState, NodeState};
+use crate::agent::api::types::{Cluster, ClusterState, NodeState, PowerState};
 use crate::buildlog::name_width;
 use crate::fault::Fault;
 use crate::step::metadata::utc;
@@ -36,6 +36,7 @@ struct ListedNode<'a> {
     name: &'a str,
     role: &'a str,
     state: NodeState,
+    power: PowerState,
     address: String,
     forwards: std::collections::BTreeMap<u16, String>,
     ready_seconds: Option<f64>,
@@ -57,6 +58,7 @@ fn nodes(cluster: &Cluster) -> impl Iterator<Item = ListedNode<'_>> {
         name: node.name.as_str(),
         role: node.role.as_str(),
         state: node.state,
+        power: node.power,
         address: node
             .addresses
             .first()
@@ -87,16 +89,10 @@ fn table(cluster: &Cluster) -> String {
     let mut text = format!("{}: {}\n\n", cluster.cluster, state(cluster));
     let width = name_width(cluster.nodes.iter().map(|node| &node.name));
     text += &format!(
-        "{:<width$}  {:<8}  {:<15}  {:>7}  FORWARDS\n",
-        "NODE", "STATE", "ADDRESS", "READY"
+        "{:<width$}  {:<8}  {:<8}  {:<15}  {:>7}  FORWARDS\n",
+        "NODE", "STATE", "POWER", "ADDRESS", "READY"
     );
     for node in nodes(cluster) {
-        let state = match node.state {
-            NodeState::Booting => "booting",
-            NodeState::Ready => "ready",
-            NodeState::Failed => "failed",
-            NodeState::Off => "off",
-        };
         let ready = node
             .ready_seconds
             .map_or("-".to_owned(), |seconds| format!("{seconds:.1}s"));
@@ -106,8 +102,10 @@ fn table(cluster: &Cluster) -> String {
             .map(|(port, at)| format!("{port}={at}"))
             .collect();
         let row = format!(
-            "{:<width$}  {state:<8}  {:<15}  {ready:>7}  {}",
+            "{:<width$}  {:<8}  {:<8}  {:<15}  {ready:>7}  {}",
             node.name,
+            node.state,
+            node.power,
             node.address,
             forwards.join(" ")
         );

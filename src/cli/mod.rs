@@ -5,17 +5,27 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::launch::follow::told_to_stop;
 use crate::agent::launch::isolate::{self, Stage};
+use crate::exit;
 use crate::fault::Fault;
 
 pub mod boot;
+pub mod cache;
 pub mod cluster;
+pub mod collect;
+pub mod complete;
 pub mod console;
 pub mod cp;
 pub mod diagnose;
 pub mod doctor;
 pub mod down;
+pub mod each;
+pub mod junit;
 pub mod list;
+pub mod logs;
+pub mod output;
+pub mod power;
 pub mod report;
 pub mod run;
 pub mod screenshot;
@@ -23,6 +33,7 @@ pub mod session;
 pub mod ssh;
 pub mod tools;
 pub mod up;
+pub mod wait;
 
 /// Boots virtual machines that stand in for bare-metal nodes, and reaches those that a put has booted.
 #[derive(Debug, Parser)]
@@ -46,6 +57,18 @@ enum Command {
     Cp(cp::Args),
     /// Show what a node has printed on its serial console.
     Console(console::Args),
+    /// Switch nodes on or off, or cut their power.
+    Power(power::Args),
+    /// Stop nodes' CPUs where they are.
+    Pause(power::PauseArgs),
+    /// Let paused nodes go on.
+    Resume(power::PauseArgs),
+    /// Wait until nodes are ready.
+    Wait(wait::Args),
+    /// Gather the logs of every node into a folder.
+    Logs(logs::Args),
+    /// Copy files from nodes: those that the topology names, or any.
+    Collect(collect::Args),
     /// Take a picture of what a node's display shows.
     Screenshot(screenshot::Args),
     /// Say from a recording or a console's text why a node did not get ready.
@@ -62,6 +85,10 @@ enum Command {
     },
     /// Write how the nodes came up, or why not: report.json and report.html.
     Report(report::Args),
+    /// Print the script by which bash, zsh or fish completes commands, options and the names of nodes.
+    Completions(complete::CompletionsArgs),
+    /// Write the manual pages.
+    Man(complete::ManArgs),
     /// Run a command beside libvirt, with the default network and pool, and remove all of it.
     Session(session::Args),
     /// The process that holds a cluster; started by out and nodectl.
@@ -135,6 +162,8 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             print(&format!("{schema:#}\n"));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions(args) => complete::completions(&args),
+        Command::Man(args) => complete::man(&args),
         Command::Diagnose(args) => diagnose::replay(&args),
         Command::Run(args) => block_on(run::run(args)),
         Command::Up(args) => block_on(up::up(args)),
@@ -143,6 +172,12 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
         Command::Ssh(args) => block_on(ssh::ssh(args)),
         Command::Cp(args) => block_on(cp::cp(args)),
         Command::Console(args) => block_on(console::console(args)),
+        Command::Power(args) => block_on(power::power(args)),
+        Command::Pause(args) => block_on(power::pause(args)),
+        Command::Resume(args) => block_on(power::resume(args)),
+        Command::Wait(args) => block_on(wait::wait(args)),
+        Command::Logs(args) => block_on(interruptible(logs::logs(args))),
+        Command::Collect(args) => block_on(interruptible(collect::collect(args))),
         Command::Screenshot(args) => block_on(screenshot::screenshot(args)),
         Command::Down(args) => block_on(down::down(args)),
         Command::Doctor(args) => block_on(doctor::doctor(args)),
@@ -165,6 +200,16 @@ fn block_on(
     // A thread that still reads stdin or waits for a name server is not waited for.
     runtime.shutdown_background();
     result
+}
+
+/// A command that leaves nothing behind though it is told to stop: keys in a temporary folder, programs that it runs.
+async fn interruptible(
+    command: impl Future<Output = Result<ExitCode, Box<dyn Fault>>>,
+) -> Result<ExitCode, Box<dyn Fault>> {
+    tokio::select! {
+        done = command => done,
+        _ = told_to_stop() => Ok(ExitCode::from(exit::INTERRUPTED)),
+    }
 }
 
 /// Writes to stdout; a reader that has gone away (`nodectl list | head -1`) is no error.

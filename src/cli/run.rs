@@ -5,7 +5,8 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
 use super::IoFault;
-use super::boot::{boot, write_files};
+use super::boot::{Wanted, boot, write_files};
+use super::output::Output;
 use crate::agent::launch::follow::{FAREWELL, Outcome, told_to_stop};
 use crate::agent::order::{Down, Summary};
 use crate::buildlog::BuildLog;
@@ -17,12 +18,15 @@ use crate::topology::model::OnFailure;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The command finds the cluster's files, the same as a get writes, in the folder that NODES_DIR names:\n\n  nodectl run -f nodes.yml -- sh -c '$NODES_DIR/ssh worker-1 uname -a'\n\nExit status: that of the command; 69 where the nodes did not get ready; 127 where the command was not found."
+    after_help = "The command finds the cluster's files, the same as a get writes, in the folder that NODES_DIR names:\n\n  nodectl run -f nodes.yml -- sh -c '$NODES_DIR/ssh worker-1 uname -a'\n\nWith --output the folder holds afterwards what an artifact of a get holds; of nodes that did not get ready, consoles and report.\n\nExit status: that of the command; 69 where the nodes did not get ready; 127 where the command was not found."
 )]
 pub struct Args {
-    /// The topology: YAML or JSON. Paths in it are relative to its folder.
-    #[arg(short, long, value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Leave the cluster's files, its consoles and its report in this folder, whether the nodes got ready and the command
+    /// succeeded or not; made where it is not there. NODES_DIR names it.
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
@@ -32,14 +36,18 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
     let log = BuildLog::terminal();
     // The cluster is gone when this command ends, kept or not: what it leaves is its evidence in the log.
-    let mut booted = boot(&args.file, Down::Stay, Some(OnFailure::Destroy), &log).await?;
+    let output = args.output.as_deref().map(Output::in_folder).transpose()?;
+    let mut booted = boot(&args.wanted, Down::Stay, Some(OnFailure::Destroy), &log).await?;
     let code = match booted.outcome {
         Outcome::Ready(summary) => {
             log.summary(&summary);
-            with_cluster(&args.command, &summary, &booted.token, &log).await
+            with_cluster(&args.command, output.as_ref(), &summary, &booted.token, &log).await
         }
         Outcome::Failed { reason } | Outcome::Kept { reason, .. } => {
             log.error(&reason);
+            if let Some(output) = &output {
+                output.of_failure(&booted.directory, &log);
+            }
             Ok(ExitCode::from(exit::NOT_READY))
         }
         Outcome::Interrupted => Ok(ExitCode::from(exit::INTERRUPTED)),
@@ -57,16 +65,29 @@ pub async fn run(args: Args) -> Result<ExitCode, Box<dyn Fault>> {
 
 async fn with_cluster(
     command: &[String],
+    output: Option<&Output>,
     summary: &Summary,
     token: &Token,
     log: &BuildLog,
 ) -> Result<ExitCode, Box<dyn Fault>> {
-    let folder = tempfile::Builder::new()
-        .prefix("nodes-")
-        .tempdir()
-        .map_err(IoFault)?;
-    write_files(folder.path(), summary, token, log).await?;
-    match run_command(command, folder.path()).await {
+    let own;
+    let folder = match output {
+        Some(output) => output.folder(),
+        None => {
+            let builder = || tempfile::Builder::new().prefix("nodes-").tempdir();
+            own = builder().map_err(IoFault)?;
+            own.path()
+        }
+    };
+    write_files(folder, summary, token, log).await?;
+    let ran = run_command(command, folder).await;
+    if output.is_some() {
+        // Once more: the consoles have gone on, and nodes may have been switched.
+        if let Err(error) = write_files(folder, summary, token, log).await {
+            log.error(&tell(error.as_ref()));
+        }
+    }
+    match ran {
         Ok(status) => Ok(exit::of(status)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             log.error(&format!("{}: not found", command[0]));

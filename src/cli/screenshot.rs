@@ -4,8 +4,10 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap_complete::engine::ArgValueCompleter;
+
 use super::cluster::{Which, about_node};
-use super::print;
+use super::{complete, print};
 use crate::fault::Fault;
 use crate::topology::name::Name;
 
@@ -15,6 +17,7 @@ pub struct Args {
     #[command(flatten)]
     which: Which,
     /// The node.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     node: Name,
     /// Where the PNG is written; `-` for stdout. Without it: NODE.png in the current directory.
     #[arg(short, long, value_name = "FILE")]

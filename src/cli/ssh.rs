@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use clap_complete::engine::ArgValueCompleter;
+
 use super::cluster::Which;
+use super::complete;
 use super::tools::Tools;
 use crate::fault::Fault;
 use crate::topology::name::Name;
@@ -13,6 +16,7 @@ pub struct Args {
     #[command(flatten)]
     which: Which,
     /// The node.
+    #[arg(add = ArgValueCompleter::new(complete::nodes))]
     node: Name,
     /// What to run there; a login shell without it.
     #[arg(last = true, value_name = "CMD")]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
 use virt::connect::Connect;
+use virt::domain::Domain as VirtDomain;
 use virt::enumutil::Enum;
 use virt::error::{Error as VirtError, ErrorNumber};
 use virt::sys;
@@ -255,6 +256,35 @@ impl Connection {
         let destroyed = || self.connect().lookup_domain_by_name(name)?.destroy();
         self.unless_gone(name, destroyed)
             .map_err(|error| HypervisorError::refused(Action::Destroy, Thing::Domain(name.to_owned()), error))
+    }
+
+    /// Presses a domain's power button (ACPI), and returns at once: what comes of it is for its guest to say.
+    pub fn press_power_button(&self, name: &str) -> Result<(), HypervisorError> {
+        self.with_domain(Action::PressPowerButton, name, |domain| {
+            domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        })
+    }
+
+    /// Stops a domain's CPUs.
+    pub fn pause(&self, name: &str) -> Result<(), HypervisorError> {
+        self.with_domain(Action::Pause, name, |domain| domain.suspend())
+    }
+
+    /// Lets a domain's CPUs go on.
+    pub fn resume(&self, name: &str) -> Result<(), HypervisorError> {
+        self.with_domain(Action::Resume, name, |domain| domain.resume())
+    }
+
+    fn with_domain(
+        &self,
+        action: Action,
+        name: &str,
+        call: impl FnOnce(&VirtDomain) -> Result<(), VirtError>,
+    ) -> Result<(), HypervisorError> {
+        let found = self.connect().lookup_domain_by_name(name);
+        found
+            .and_then(|domain| call(&domain))
+            .map_err(|error| HypervisorError::refused(action, Thing::Domain(name.to_owned()), error))
     }
 
     /// What a domain does; `None` when there is no such domain (any more).

@@ -22,6 +22,12 @@ pub enum Action {
     Ask,
     /// Its screen was being taken a picture of.
     Photograph,
+    /// Its power button was being pressed.
+    PressPowerButton,
+    /// Its CPUs were being stopped.
+    Pause,
+    /// Its CPUs were being let go on.
+    Resume,
 }
 
 impl std::fmt::Display for Action {
@@ -34,6 +40,9 @@ impl std::fmt::Display for Action {
             Self::Watch => "watch",
             Self::Ask => "ask the monitor of",
             Self::Photograph => "take a screenshot of",
+            Self::PressPowerButton => "press the power button of",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
         })
     }
 }

@@ -34,7 +34,9 @@ use crate::topology::model::{ImageSource, Sha256};
 use crate::units::ByteSize;
 use fetch::{Fetching, Patience, shown};
 use job::{Limits, blocking};
-use store::{Lock, Scratch, Shelf, keep};
+use sha2::{Digest as _, Sha256 as Hasher};
+use store::{Lock, Scratch, Shelf, is_lasting, keep};
+pub use store::{make_lasting, prune};
 use unpack::Unpacking;
 use url::Url;
 
@@ -125,7 +127,11 @@ impl Preparer<'_> {
             source,
         };
         let path = path.canonicalize().map_err(failed)?;
-        let shelf = Shelf::of_file(self.store, &path, &path.metadata().map_err(failed)?);
+        let shelf = if is_lasting(self.store) {
+            Shelf::of_digest(self.store, &digest(&path, &place).await?)
+        } else {
+            Shelf::of_file(self.store, &path, &path.metadata().map_err(failed)?)
+        };
         if let Some(disk) = self.cached(&shelf, &place).await {
             return Ok(disk);
         }
@@ -264,6 +270,7 @@ impl Preparer<'_> {
                     "image {place}: {format}, {virtual_size}, cached in {}",
                     self.store.display()
                 ));
+                store::used(&path);
                 prepared(&path, format, virtual_size).ok()
             }
             _ => {
@@ -290,6 +297,32 @@ impl Preparer<'_> {
             self.progress.warn(format!("image {place}: {warning}"));
         }
     }
+}
+
+/// The digest of a file's content.
+async fn digest(path: &Path, place: &str) -> Result<Sha256, ImageError> {
+    let (path, name) = (path.to_owned(), place.to_owned());
+    blocking(place, move |stop| {
+        let failed = |source| ImageError::Io {
+            doing: "read",
+            path: path.clone(),
+            source,
+        };
+        let mut file = std::fs::File::open(&path).map_err(failed)?;
+        let (mut hasher, mut chunk) = (Hasher::new(), vec![0; 1 << 20]);
+        loop {
+            if stop.asked() {
+                return Err(ImageError::Stopped { place: name });
+            }
+            match std::io::Read::read(&mut file, &mut chunk) {
+                Ok(0) => return Ok(Sha256(hasher.finalize().into())),
+                Ok(count) => hasher.update(&chunk[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    })
+    .await
 }
 
 fn prepared(path: &Path, format: Format, virtual_size: ByteSize) -> Result<Prepared, ImageError> {

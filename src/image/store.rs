@@ -3,12 +3,15 @@
 //! Of an image `KEY` there may be: `KEY.disk` (finished: a raw or qcow2 disk), `KEY.part` (being fetched, kept to go on
 //! with), `KEY.fetched` (whole, its digest right, not yet unpacked), `KEY.unpacking`, and `KEY.lock` while one process
 //! works on it. A name without a suffix of work appears by `rename` alone, so what has it is whole.
+//!
+//! A store may be lasting: kept from one run to the next, on another machine perhaps. There `KEY` is always of the content, since the
+//! file that an image came in is another one in every run, and what nobody uses any more is pruned.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256 as Hasher};
@@ -161,6 +164,67 @@ pub fn keep(from: &Path, to: &Path) -> Result<(), ImageError> {
     })
 }
 
+/// Says of a directory, to programs that make backups too, that it is a cache (<https://bford.info/cachedir/>).
+const TAG: &str = "CACHEDIR.TAG";
+
+/// The signature, without which the file is none.
+const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# Images that libvirt-resource has downloaded and unpacked.\n";
+
+/// Makes a lasting store, where it is not there.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn make_lasting(store: &Path) -> io::Result<()> {
+    fs::create_dir_all(store)?;
+    if is_lasting(store) {
+        return Ok(());
+    }
+    let tag = tempfile::NamedTempFile::new_in(store)?;
+    fs::write(tag.path(), SIGNATURE)?;
+    tag.persist(store.join(TAG))
+        .map(drop)
+        .map_err(|error| error.error)
+}
+
+/// Whether a store is kept from one run to the next.
+pub fn is_lasting(store: &Path) -> bool {
+    store.join(TAG).exists()
+}
+
+/// Notes that a disk was used: it is not pruned for a while.
+pub fn used(disk: &Path) {
+    // On a store that cannot be written nothing is pruned either.
+    let _ = File::open(disk).and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// Removes from a store what nobody has used for `age`, half of an image that was never finished too; gives the names of what was
+/// removed. What another process works on is let be.
+pub fn prune(store: &Path, age: Duration) -> Vec<String> {
+    let mut removed = Vec::new();
+    for entry in fs::read_dir(store).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let ours = path
+            .extension()
+            .and_then(|suffix| suffix.to_str())
+            .is_some_and(|suffix| ["disk", "part", "fetched", "unpacking"].contains(&suffix));
+        let old = || {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|since| since > age))
+        };
+        if !ours || !old() {
+            continue;
+        }
+        if let Ok(Some(_lock)) = Lock::try_take(&path.with_extension("lock")) {
+            // Again, now that nobody works on it.
+            if old() && fs::remove_file(&path).is_ok() {
+                removed.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    removed
+}
+
 /// A file that is removed unless it was kept.
 pub struct Scratch(PathBuf);
 
@@ -201,6 +265,43 @@ mod tests {
         drop(first);
         drop(second.await.unwrap());
         assert_eq!(fs::read_dir(&shelf.dir).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_nobody_uses_is_pruned_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        make_lasting(dir.path()).unwrap();
+        make_lasting(dir.path()).unwrap();
+        assert!(fs::read_to_string(at(TAG)).unwrap().starts_with("Signature: "));
+        let long_ago = SystemTime::now() - Duration::from_secs(100);
+        for name in [
+            "old.disk",
+            "old.part",
+            "busy.fetched",
+            "theirs.txt",
+            "new.disk",
+            "again.disk",
+        ] {
+            fs::write(at(name), "x").unwrap();
+            if name != "new.disk" {
+                let file = File::options().write(true).open(at(name)).unwrap();
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        used(&at("again.disk"));
+        let busy = Lock::try_take(&at("busy.lock")).unwrap().unwrap();
+        let mut removed = prune(dir.path(), Duration::from_secs(50));
+        removed.sort();
+        assert_eq!(removed, ["old.disk", "old.part"]);
+        drop(busy);
+        assert_eq!(prune(dir.path(), Duration::from_secs(50)), ["busy.fetched"]);
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [TAG, "again.disk", "new.disk", "theirs.txt"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libvirt_resource::agent::api::client::{Client, ClientError};
 use libvirt_resource::agent::api::server::serve_unix;
-use libvirt_resource::agent::api::types::ClusterState;
+use libvirt_resource::agent::api::types::{ClusterState, Switch};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::bed::{Bed, TOKEN};
@@ -154,6 +154,39 @@ async fn a_console_that_is_not_there_is_empty() {
         .await
         .unwrap();
     assert_eq!(out, b"b\nc\n");
+}
+
+#[tokio::test]
+async fn what_was_printed_before_the_power_was_switched_on_again_comes_first() {
+    let bed = Bed::new().await;
+    std::fs::write(bed.held.earlier_console(&name("worker-2")), "a\nb\n").unwrap();
+    std::fs::write(bed.console("worker-2"), "c\n").unwrap();
+    let (_, consoles, _) = bed.client().fetch().await.unwrap();
+    assert_eq!(consoles[&name("worker-2")], b"a\nb\nc\n");
+}
+
+#[tokio::test]
+async fn machines_of_a_cluster_that_ends_are_not_switched() {
+    let bed = Bed::new().await;
+    let (client, node) = (bed.client(), name("worker-1"));
+    for switch in [
+        Switch::On,
+        Switch::Off { seconds: 1 },
+        Switch::Cut,
+        Switch::Cycle,
+        Switch::Pause,
+        Switch::Resume,
+    ] {
+        let error = client.switch(&node, switch).await.unwrap_err();
+        assert!(matches!(error, ClientError::NotNow { .. }), "{error}");
+        let error = client.switch(&name("other"), switch).await.unwrap_err();
+        assert!(matches!(error, ClientError::Node(_)), "{error}");
+    }
+    let error = client.switch(&node, Switch::Off { seconds: 86_401 }).await;
+    assert!(error.unwrap_err().to_string().contains("86400 at most"));
+    bed.held.state.send_replace(ClusterState::Starting);
+    let error = client.wait(&node, SOON).await.unwrap_err().to_string();
+    assert!(error.contains("still being brought up"), "{error}");
 }
 
 #[tokio::test]

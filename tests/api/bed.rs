@@ -16,7 +16,7 @@ use libvirt_resource::agent::view::Held;
 use libvirt_resource::concourse::Token;
 use libvirt_resource::first_boot::keys::{ClusterKeys, HostKey};
 use libvirt_resource::topology::model::{
-    Accelerator, AcceleratorChoice, NetworkingChoice, OnFailure, Sha256,
+    Accelerator, AcceleratorChoice, Collect, NetworkingChoice, OnFailure, Sha256,
 };
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
@@ -60,7 +60,13 @@ pub fn held(directory: &std::path::Path) -> Held {
     let plan = plan(10, &[22]);
     assert_eq!(plan.nodes[0].address(), WORKER_1);
     let order = Order {
-        collect: BTreeMap::new(),
+        collect: BTreeMap::from([(
+            name("kubeconfig"),
+            Collect {
+                node: name("worker-1"),
+                path: "/etc/kubernetes/admin.conf".to_owned(),
+            },
+        )]),
         lifetime: 7200,
         on_failure: OnFailure::Destroy,
         accelerator: AcceleratorChoice::Auto,

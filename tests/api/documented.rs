@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use libvirt_resource::agent::api::server::RefusalBody;
-use libvirt_resource::agent::api::types::{Cluster, ClusterState};
+use libvirt_resource::agent::api::types::{Cluster, ClusterState, Readiness};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -31,7 +31,9 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<String>) {
         Value::Object(object) => {
             for (key, value) in object {
                 // Maps by name or number: their keys are the user's.
-                let map = path.ends_with(".forwards") || path.ends_with(".collected");
+                let map = [".forwards", ".collect", ".collected"]
+                    .iter()
+                    .any(|end| path.ends_with(end));
                 let path = if map {
                     format!("{path}.*")
                 } else {
@@ -83,6 +85,12 @@ fn every_state_is_shown() {
         names,
         ["starting", "ready", "kept", "destroyed", "expired", "lost"]
     );
+}
+
+#[test]
+fn a_readiness_is_what_the_document_shows() {
+    let shown: Readiness = whole(example("Readiness"));
+    assert!(!shown.ready && shown.reason.is_some());
 }
 
 #[test]

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use reqwest::{Method, RequestBuilder};
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::refusal::RefusalBody;
 use super::tls::{WrongCertificate, pinned};
-use super::types::{Cluster, ClusterState};
+use super::types::{Cluster, ClusterState, NodeInfo, Readiness, Switch};
 use crate::concourse::Token;
 use crate::fault::Fault;
 use crate::report::Report;
@@ -131,6 +132,36 @@ pub enum ClientError {
     /// A node of it does not run.
     #[error("the machine of node {0} is not running")]
     Off(Name),
+    /// A node of it is paused.
+    #[error("the machine of node {0} is paused")]
+    Paused(Name),
+    /// A node of it has panicked.
+    #[error("the kernel of node {0} has panicked, its machine stands still")]
+    Crashed(Name),
+    /// A guest does not switch itself off.
+    #[error("node {node} is still on: {said}")]
+    Ignored {
+        /// The node.
+        node: Name,
+        /// For how long.
+        said: String,
+    },
+    /// A machine could not be switched.
+    #[error("the machine of node {node} cannot be switched: {said}")]
+    Power {
+        /// The node.
+        node: Name,
+        /// Why.
+        said: String,
+    },
+    /// The cluster is not, or no longer, one whose nodes can be switched.
+    #[error("node {node} is left as it is: {said}")]
+    NotNow {
+        /// The node.
+        node: Name,
+        /// Why.
+        said: String,
+    },
     /// It could not take a screenshot.
     #[error("no screenshot of node {node}: {said}")]
     Screenshot {
@@ -171,7 +202,12 @@ impl Fault for ClientError {
             Self::Starting(_) => "Wait for its put to end.",
             Self::Kept { .. } => "It is kept for inspection by `fly hijack` (on_failure: keep): see the log of its put.",
             Self::Node(_) => "`nodectl list` lists the nodes.",
-            Self::Off(_) => "`nodectl console` shows what it printed before it went off.",
+            Self::Off(_) => "`nodectl power on` switches it on; `nodectl console` shows what it printed before it went off.",
+            Self::Paused(_) => "`nodectl resume` lets it go on, `nodectl power cut` cuts its power.",
+            Self::Crashed(_) => "`nodectl console` and `nodectl screenshot` show how; `nodectl power cycle` starts it anew.",
+            Self::Ignored { .. } => "A guest that is starting, hangs, or has neither systemd-logind nor acpid does not see its power button: give it longer with --timeout, or cut its power with `nodectl power cut`.",
+            Self::Power { .. } => "`nodectl power cycle` cuts its power and starts it anew; the agent's log is in the put's container.",
+            Self::NotNow { .. } => "`nodectl list` says how the cluster stands.",
             Self::Screenshot { .. } => "`nodectl console` shows what it prints on its serial line.",
             Self::Protocol { .. } => "Please report it, with the release of the resource type that the put ran with.",
             Self::Output(_) => return None,
@@ -372,6 +408,35 @@ impl Client {
         Ok(png.into())
     }
 
+    /// Switches a node's machine; gives the node as it is then.
+    pub async fn switch(&self, node: &Name, switch: Switch) -> Result<NodeInfo, ClientError> {
+        let mut path = format!("/v1/nodes/{node}/power?action={}", switch.action());
+        let mut limit = self.limits.answer;
+        if let Switch::Off { seconds } = switch {
+            path += &format!("&timeout={seconds}");
+            limit += Duration::from_secs(seconds);
+        }
+        self.post(&path, limit, node).await
+    }
+
+    /// Waits until a node is ready, for `limit` at most; whole seconds.
+    pub async fn wait(&self, node: &Name, limit: Duration) -> Result<Readiness, ClientError> {
+        let path = format!("/v1/nodes/{node}/wait?timeout={}", limit.as_secs());
+        self.post(&path, limit + self.limits.answer, node).await
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: Duration,
+        node: &Name,
+    ) -> Result<T, ClientError> {
+        let response = self.send(Method::POST, path, Some(limit), Some(node)).await?;
+        let theirs = release(&response);
+        let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| self.foreign(theirs, error.to_string()))
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -422,6 +487,20 @@ impl Client {
             ("busy", _) => ClientError::Busy { at },
             ("node", Some(node)) => ClientError::Node(node.clone()),
             ("off", Some(node)) => ClientError::Off(node.clone()),
+            ("paused", Some(node)) => ClientError::Paused(node.clone()),
+            ("crashed", Some(node)) => ClientError::Crashed(node.clone()),
+            ("ignored", Some(node)) => ClientError::Ignored {
+                node: node.clone(),
+                said: error.message,
+            },
+            ("power", Some(node)) => ClientError::Power {
+                node: node.clone(),
+                said: error.message,
+            },
+            ("starting" | "ended", Some(node)) => ClientError::NotNow {
+                node: node.clone(),
+                said: error.message,
+            },
             ("screenshot", Some(node)) => ClientError::Screenshot {
                 node: node.clone(),
                 said: error.message,

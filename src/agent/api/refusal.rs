@@ -23,6 +23,29 @@ impl Refusal {
         "query",
         "follow is true or false, tail a number of lines",
     );
+    pub(super) const ACTION: Self = Self(
+        StatusCode::BAD_REQUEST,
+        "action",
+        "action is one of on, off, cut, cycle, pause, resume, and timeout a number of seconds, 86400 at most",
+    );
+    pub(super) const STARTING: Self = Self(
+        StatusCode::CONFLICT,
+        "starting",
+        "the cluster is still being brought up",
+    );
+    pub(super) const ENDED: Self = Self(StatusCode::CONFLICT, "ended", "the cluster has ended");
+    pub(super) const PAUSED: Self = Self(StatusCode::CONFLICT, "paused", "the node's machine is paused");
+    pub(super) const CRASHED: Self = Self(StatusCode::CONFLICT, "crashed", "the node's kernel has panicked");
+    pub(super) const IGNORED: Self = Self(
+        StatusCode::GATEWAY_TIMEOUT,
+        "ignored",
+        "the guest ignores the power button",
+    );
+    pub(super) const POWER: Self = Self(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "power",
+        "the machine could not be switched",
+    );
     pub(super) const CONSOLE: Self = Self(
         StatusCode::INTERNAL_SERVER_ERROR,
         "console",

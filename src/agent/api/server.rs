@@ -10,7 +10,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path as UrlPath, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -23,9 +23,10 @@ use super::identity::Identity;
 use super::refusal::Refusal;
 pub use super::refusal::{RefusalBody, RefusalText};
 use super::tls;
-use super::types::Cluster;
+use super::types::{Cluster, NodeInfo, Readiness, Switch};
 pub use super::visit::Limits;
 use super::visit::{Guard, Reception};
+use crate::agent::machines::NoSwitch;
 use crate::agent::wire::prepare;
 use crate::concourse::Token;
 use crate::report::Report;
@@ -38,7 +39,11 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Ends it; returns when nothing of it runs any more.
     fn destroy(&self) -> impl Future<Output = ()> + Send;
     /// Where a node's console is written; `None` of a node that there is not.
-    fn console(&self, node: &Name) -> Option<PathBuf>;
+    fn console(&self, node: &Name) -> Option<Consoles>;
+    /// Switches a node's machine; gives the node as it is then.
+    fn switch(&self, node: &Name, switch: Switch) -> impl Future<Output = Result<NodeInfo, NoSwitch>> + Send;
+    /// Waits until a node is ready, for `limit` at most.
+    fn wait(&self, node: &Name, limit: Duration) -> impl Future<Output = Result<Readiness, NoSwitch>> + Send;
     /// How every node came up so far. Blocks while it reads the consoles.
     fn report(&self) -> Report;
     /// A PNG of what a node's display shows.
@@ -47,6 +52,15 @@ pub trait Service: Clone + Send + Sync + 'static {
     fn dismiss(&self) -> bool;
     /// Turns true when nothing of the cluster runs any more, and no console says anything more.
     fn ended(&self) -> watch::Receiver<bool>;
+}
+
+/// The files of a node's console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consoles {
+    /// What it has printed before its power was last switched on; need not be there.
+    pub earlier: PathBuf,
+    /// What it has printed since.
+    pub current: PathBuf,
 }
 
 /// Why there is no screenshot.
@@ -179,6 +193,8 @@ fn routes<S: Service>(service: S) -> Router {
         .route("/v1/report", get(report::<S>))
         .route("/v1/nodes/{name}/console", get(console::<S>))
         .route("/v1/nodes/{name}/screenshot", get(screenshot::<S>))
+        .route("/v1/nodes/{name}/power", post(power::<S>))
+        .route("/v1/nodes/{name}/wait", post(wait::<S>))
         .fallback(|| async { Refusal::PATH })
         .method_not_allowed_fallback(|| async { Refusal::METHOD })
         .with_state(service)
@@ -212,6 +228,14 @@ async fn dismiss<S: Service>(State(service): State<S>) -> Result<StatusCode, Ref
     }
 }
 
+/// What stands in a path where a node's name belongs.
+type NodeName = Result<UrlPath<String>, axum::extract::rejection::PathRejection>;
+
+fn node(name: NodeName) -> Result<Name, Refusal> {
+    let UrlPath(name) = name.map_err(|_| Refusal::NODE)?;
+    name.parse().map_err(|_| Refusal::NODE)
+}
+
 /// How a console is asked for.
 #[derive(Debug, Default, Deserialize)]
 struct ConsoleQuery {
@@ -224,17 +248,14 @@ struct ConsoleQuery {
 
 async fn console<S: Service>(
     State(service): State<S>,
-    name: Result<UrlPath<String>, axum::extract::rejection::PathRejection>,
+    name: NodeName,
     query: Result<Query<ConsoleQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
-    let name: Name = name
-        .map_err(|_| Refusal::NODE)?
-        .parse()
-        .map_err(|_| Refusal::NODE)?;
-    let path = service.console(&name).ok_or(Refusal::NODE)?;
+    let name = node(name)?;
+    let consoles = service.console(&name).ok_or(Refusal::NODE)?;
     let Query(query) = query.map_err(|_| Refusal::QUERY)?;
     let follow = query.follow.then(|| service.ended());
-    let console = Console::open(path, query.tail, follow)
+    let console = Console::open(consoles, query.tail, follow)
         .await
         .map_err(|_| Refusal::CONSOLE)?;
     if console.is_absent() {
@@ -244,17 +265,91 @@ async fn console<S: Service>(
     Ok(Body::from_stream(console.stream()).into_response())
 }
 
-async fn screenshot<S: Service>(
-    State(service): State<S>,
-    name: Result<UrlPath<String>, axum::extract::rejection::PathRejection>,
-) -> Response {
-    let Some(name) = name.ok().and_then(|name| name.parse::<Name>().ok()) else {
-        return Refusal::NODE.into_response();
+async fn screenshot<S: Service>(State(service): State<S>, name: NodeName) -> Response {
+    let name = match node(name) {
+        Ok(name) => name,
+        Err(refusal) => return refusal.into_response(),
     };
     match service.screenshot(&name).await {
         Ok(png) => ([(header::CONTENT_TYPE, "image/png")], png).into_response(),
         Err(NoScreenshot::Node) => Refusal::NODE.into_response(),
         Err(NoScreenshot::Off) => Refusal::OFF.into_response(),
         Err(NoScreenshot::Failed(said)) => Refusal::SCREENSHOT.saying(said),
+    }
+}
+
+/// How a machine is switched.
+#[derive(Debug, Deserialize)]
+struct PowerQuery {
+    action: String,
+    /// Seconds.
+    timeout: Option<u64>,
+}
+
+/// How long a guest may take to switch itself off, where nothing else is said: a server with many services, translated.
+pub const SWITCH_OFF: Duration = Duration::from_secs(120);
+
+/// Nobody waits longer.
+const LONGEST: u64 = 86_400;
+
+async fn power<S: Service>(
+    State(service): State<S>,
+    name: NodeName,
+    query: Result<Query<PowerQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let name = node(name)?;
+    let Query(query) = query.map_err(|_| Refusal::ACTION)?;
+    let seconds = query.timeout.unwrap_or(SWITCH_OFF.as_secs());
+    let switch = match query.action.as_str() {
+        "on" => Switch::On,
+        "off" if seconds <= LONGEST => Switch::Off { seconds },
+        "cut" => Switch::Cut,
+        "cycle" => Switch::Cycle,
+        "pause" => Switch::Pause,
+        "resume" => Switch::Resume,
+        _ => return Err(Refusal::ACTION),
+    };
+    // In a task of its own: who goes away must not leave a machine off that was to be switched on again.
+    let switched = tokio::spawn(async move { service.switch(&name, switch).await }).await;
+    Ok(match switched {
+        Ok(Ok(node)) => Json(node).into_response(),
+        Ok(Err(why)) => not_switched(why),
+        Err(_) => Refusal::POWER.into_response(),
+    })
+}
+
+/// How a node is waited for.
+#[derive(Debug, Deserialize)]
+struct WaitQuery {
+    /// Seconds.
+    timeout: u64,
+}
+
+async fn wait<S: Service>(
+    State(service): State<S>,
+    name: NodeName,
+    query: Result<Query<WaitQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let name = node(name)?;
+    let Query(query) = query.map_err(|_| Refusal::ACTION)?;
+    let limit = Duration::from_secs(query.timeout.min(LONGEST));
+    Ok(match service.wait(&name, limit).await {
+        Ok(readiness) => Json(readiness).into_response(),
+        Err(why) => not_switched(why),
+    })
+}
+
+fn not_switched(why: NoSwitch) -> Response {
+    match why {
+        NoSwitch::Node => Refusal::NODE.into_response(),
+        NoSwitch::Starting => Refusal::STARTING.into_response(),
+        NoSwitch::Ended => Refusal::ENDED.into_response(),
+        NoSwitch::Off => Refusal::OFF.into_response(),
+        NoSwitch::Paused => Refusal::PAUSED.into_response(),
+        NoSwitch::Crashed => Refusal::CRASHED.into_response(),
+        NoSwitch::Ignored(seconds) => Refusal::IGNORED.saying(format!(
+            "the guest has not switched its machine off within {seconds} s of its power button being pressed"
+        )),
+        NoSwitch::Failed(said) => Refusal::POWER.saying(said),
     }
 }

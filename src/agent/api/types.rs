@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot::recording::Diagnosis;
 use crate::topology::model::{Accelerator, Networking, Sha256, UserName};
 use crate::topology::name::Name;
 
@@ -39,6 +40,9 @@ pub struct Cluster {
     pub proxy: Proxy,
     /// In the topology's order.
     pub nodes: Vec<NodeInfo>,
+    /// What the topology wants to be collected, by the name that it gives it.
+    #[serde(default)]
+    pub collect: BTreeMap<Name, Collectable>,
     /// The files that were collected from nodes, by the name they get in the artifact.
     pub collected: BTreeMap<Name, CollectedFile>,
 }
@@ -111,6 +115,8 @@ pub struct NodeInfo {
     pub role: Name,
     /// What it is doing.
     pub state: NodeState,
+    /// What its machine is doing.
+    pub power: PowerState,
     /// Who logs in by SSH.
     pub ssh_user: UserName,
     /// Its public SSH host key, `ssh-ed25519 AAAA…`.
@@ -137,6 +143,91 @@ pub enum NodeState {
     Off,
 }
 
+/// What a node's machine is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerState {
+    /// It runs.
+    Running,
+    /// It is on, and its CPUs stand still: somebody paused it, or its disk failed.
+    Paused,
+    /// It is off: never switched on, switched off by its guest, or its power was cut.
+    Off,
+    /// Its kernel has panicked, or its QEMU died.
+    Crashed,
+}
+
+impl std::fmt::Display for PowerState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Off => "off",
+            Self::Crashed => "crashed",
+        })
+    }
+}
+
+impl std::fmt::Display for NodeState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Booting => "booting",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// What can be done to a node's machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// Its power switched on.
+    On,
+    /// Its power button pressed, and its guest waited for.
+    Off {
+        /// For how long at most.
+        seconds: u64,
+    },
+    /// Its power cut, as if somebody pulled the plug.
+    Cut,
+    /// Its power cut, then switched on.
+    Cycle,
+    /// Its CPUs stopped.
+    Pause,
+    /// Its CPUs let go on.
+    Resume,
+}
+
+impl Switch {
+    /// Its word in the API.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off { .. } => "off",
+            Self::Cut => "cut",
+            Self::Cycle => "cycle",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// Whether a node is ready, after it was waited for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Readiness {
+    /// The node.
+    pub node: Name,
+    /// Reached by SSH, its ready command done.
+    pub ready: bool,
+    /// How long it was waited for.
+    pub seconds: f64,
+    /// Why it is not ready, for people.
+    pub reason: Option<String>,
+    /// What its judge says, where it did not get ready after it was switched on.
+    pub diagnosis: Option<Box<Diagnosis>>,
+}
+
 /// An address of a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeAddress {
@@ -148,6 +239,15 @@ pub struct NodeAddress {
     pub prefix: u8,
     /// `52:54:00:12:34:56`.
     pub mac: String,
+}
+
+/// A file that can be copied from a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Collectable {
+    /// The node.
+    pub node: Name,
+    /// Where it is there.
+    pub path: String,
 }
 
 /// A file copied from a node.

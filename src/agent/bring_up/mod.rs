@@ -210,9 +210,8 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
         found.hypervisor,
         count(order.plan.nodes.len(), "node")
     ));
-    standing.libvirt_is_up(daemons, connection, events);
+    standing.libvirt_is_up(daemons, connection, events)?;
     nodes::bring_up(standing, accelerator, cpus, disks).await?;
-    standing.all_are_up();
     collect::collect(standing).await?;
     let _ = held.found.expires_at.set(super::view::now() + order.lifetime);
     let _ = held.found.ready_seconds.set(held.started.elapsed().as_secs_f64());

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::BringUpError;
 use crate::agent::api::identity::Identity;
 use crate::agent::api::server::{Server, serve_tls, serve_unix};
-use crate::agent::api::types::NodeState;
 use crate::agent::daemons::{DaemonError, Daemons};
 use crate::agent::family::Family;
 use crate::agent::forward::Forwards;
 use crate::agent::host::leftovers;
+use crate::agent::machines::Machines;
 use crate::agent::order::Order;
 use crate::agent::proxy::{Proxy, Rules};
 use crate::agent::service::Service;
@@ -23,16 +23,12 @@ use crate::agent::ssh::Ssh;
 use crate::agent::state::Run;
 use crate::agent::switch::Switches;
 use crate::agent::view::Held;
-use crate::agent::watch::{Rounds, life};
 use crate::agent::wire::ways::Ways;
 use crate::concourse::Token;
 use crate::first_boot::keys::{ClusterKeys, HostKey, KeyError};
-use crate::hypervisor::{
-    Cable, CloseReason, Connection, DomainEvent, EventKind, Events, ObjectName, StopReason,
-};
-use crate::progress::{Level, Progress};
+use crate::hypervisor::{Cable, CloseReason, Connection, Events, ObjectName};
+use crate::progress::Progress;
 use crate::topology::model::Networking;
-use crate::topology::name::Name;
 use crate::topology::plan::{HostNetwork, Nic};
 
 /// The port at which the API listens where it is free; else the kernel chooses.
@@ -40,9 +36,6 @@ const API_PORT: u16 = 7669;
 
 /// How long the last answers may take to be read.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// When a machine stopped, and why; `None` while it runs.
-type Stops = BTreeMap<Name, watch::Sender<Option<String>>>;
 
 /// What stands.
 #[derive(Debug)]
@@ -59,11 +52,9 @@ pub struct Standing {
     pub deaths: mpsc::UnboundedSender<DaemonError>,
     run: Run,
     service: Service,
-    stops: Arc<Stops>,
     daemons: Option<Daemons>,
     connection: Option<Connection>,
-    watcher: Option<tokio::task::JoinHandle<()>>,
-    rounds: Option<Arc<Rounds>>,
+    machines: Option<Arc<Machines>>,
     servers: Vec<Server>,
     ways: Option<Ways>,
     forwards: Option<Forwards>,
@@ -104,12 +95,6 @@ impl Standing {
             Ssh::new(&place, run.directory(), &keys.login_private, hosts)
         });
         let ssh = ssh.map_err(|source| BeginError::Write(place, source))?;
-        let stops = order
-            .plan
-            .nodes
-            .iter()
-            .map(|node| (node.name().clone(), watch::Sender::new(None)));
-        let stops = Arc::new(stops.collect());
         let held = Arc::new(Held::new(
             order,
             keys,
@@ -124,11 +109,9 @@ impl Standing {
             family,
             deaths,
             run,
-            stops,
             daemons: None,
             connection: None,
-            watcher: None,
-            rounds: None,
+            machines: None,
             servers: Vec::new(),
             ways: None,
             forwards: None,
@@ -187,33 +170,40 @@ impl Standing {
     }
 
     /// Takes over what runs once libvirt is up.
-    pub fn libvirt_is_up(&mut self, daemons: Daemons, connection: Connection, events: Events) {
-        let watcher = watch_domains(
-            events,
+    ///
+    /// # Errors
+    /// Before [`Standing::listen`]: there is no way to the nodes.
+    pub fn libvirt_is_up(
+        &mut self,
+        daemons: Daemons,
+        connection: Connection,
+        events: Events,
+    ) -> Result<(), BringUpError> {
+        let ways = self
+            .ways
+            .clone()
+            .ok_or(BringUpError::Broken("the way to the nodes"))?;
+        let machines = Arc::new(Machines::new(
             self.held.clone(),
-            self.stops.clone(),
             self.progress.clone(),
-        );
-        self.watcher = Some(tokio::spawn(watcher));
+            self.ssh.clone(),
+            ways,
+            connection.clone(),
+            events,
+        ));
         self.daemons = Some(daemons);
         self.service.set_connection(Some(connection.clone()));
-        let disks = self.held.order.directory.join("disks");
-        self.rounds = Some(Rounds::start(connection.clone(), &self.held.order.plan, disks));
+        self.service.set_machines(Some(machines.clone()));
+        self.machines = Some(machines);
         self.connection = Some(connection);
+        Ok(())
     }
 
-    /// The connection to libvirt.
-    pub fn connection(&self) -> Result<Connection, BringUpError> {
-        self.connection
+    /// The machines, once libvirt is up.
+    pub fn machines(&self) -> Result<Arc<Machines>, BringUpError> {
+        self.machines
             .clone()
             .ok_or(BringUpError::Broken("the connection to libvirt"))
-    }
-
-    /// The ways to the nodes.
-    pub fn ways(&self) -> Result<&Ways, BringUpError> {
-        self.ways
-            .as_ref()
-            .ok_or(BringUpError::Broken("the way to the nodes"))
     }
 
     /// What a NIC of a node is plugged into.
@@ -228,26 +218,6 @@ impl Standing {
                 .map(Cable::Socket)
                 .ok_or(BringUpError::Broken("the switch of a network")),
         }
-    }
-
-    /// What goes round all nodes while they boot.
-    pub fn rounds(&self) -> Result<&Arc<Rounds>, BringUpError> {
-        self.rounds
-            .as_ref()
-            .ok_or(BringUpError::Broken("the watch over the nodes"))
-    }
-
-    /// Nothing boots any more: what looks at all nodes while they do, ends.
-    pub fn all_are_up(&mut self) {
-        self.rounds = None;
-    }
-
-    /// Tells when a node's machine stops, and why.
-    pub fn stopped(&self, name: &Name) -> watch::Receiver<Option<String>> {
-        // A node that is not in the plan never runs, and so never stops.
-        self.stops
-            .get(name)
-            .map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
     }
 
     /// Whether the cluster has come so far that a person could look into it.
@@ -283,15 +253,15 @@ impl Standing {
         if let Some(daemons) = self.daemons.take() {
             daemons.expect_death();
         }
-        if let Some(watcher) = self.watcher.take() {
-            watcher.abort();
+        if let Some(machines) = self.machines.take() {
+            machines.end();
         }
+        self.service.set_machines(None);
         self.ways = None;
         self.forwards = None;
         self.proxy = None;
         self.switches = None;
         self.service.set_connection(None);
-        self.rounds = None;
         self.connection = None;
     }
 
@@ -312,56 +282,5 @@ impl Standing {
         self.service.ended();
         let finishes = self.servers.drain(..).map(|server| server.finish(GOODBYE));
         futures_util::future::join_all(finishes).await;
-    }
-}
-
-/// Keeps the nodes' states by what libvirt tells of their machines.
-async fn watch_domains(mut events: Events, held: Arc<Held>, stops: Arc<Stops>, progress: Progress) {
-    while let Some(DomainEvent { name, kind, .. }) = events.next().await {
-        let cluster = &held.order.plan.cluster;
-        let Some((node, stop)) = stops
-            .iter()
-            .find(|(node, _)| ObjectName::new(cluster, node).as_str() == name)
-        else {
-            continue;
-        };
-        if let Some(seen) = life(&kind) {
-            held.seen(node, seen);
-        }
-        let why = match kind {
-            EventKind::Stopped(reason) => match reason {
-                StopReason::Shutdown => "the guest switched itself off".to_owned(),
-                StopReason::Crashed => "its QEMU died: killed, out of memory, or a bug".to_owned(),
-                StopReason::Destroyed => "somebody destroyed it".to_owned(),
-                StopReason::Failed | StopReason::Saved | StopReason::Other => "libvirt stopped it".to_owned(),
-            },
-            // Its judge waits for what the console says of it.
-            EventKind::Panicked if held.node_state(node) == NodeState::Booting => continue,
-            EventKind::Panicked => "the guest's kernel panicked".to_owned(),
-            EventKind::DiskFailed { path, reason } => {
-                let text = match reason.as_str() {
-                    "enospc" => format!("{path}: the container's disk is full"),
-                    _ => format!("{path}: reading or writing failed {reason}"),
-                };
-                progress.node(Level::Warn, node, text);
-                continue;
-            }
-            // Of a node that boots, its judge tells it.
-            EventKind::Rebooted if held.node_state(node) == NodeState::Booting => continue,
-            EventKind::Rebooted => {
-                progress.node(Level::Info, node, "reboots");
-                continue;
-            }
-            EventKind::Started
-            | EventKind::Suspended(_)
-            | EventKind::Resumed
-            | EventKind::ShuttingDown
-            | EventKind::GuestAgent { .. } => continue,
-        };
-        if held.node_state(node) != NodeState::Failed {
-            held.set_node(node, NodeState::Off, None);
-        }
-        progress.node(Level::Warn, node, format!("stopped: {why}"));
-        stop.send_replace(Some(why));
     }
 }
