@@ -8,11 +8,11 @@ import sys
 
 from standin import Broken, Refused
 
-from . import image, put, start, ten
+from . import image, many, put, start, ten
 from .place import Failed, place
 from .table import as_json, show
 
-PARTS = {"put": put, "check": start, "ten": ten, "image": image}
+PARTS = {"put": put, "check": start, "ten": ten, "many": many, "image": image}
 
 
 def main():
