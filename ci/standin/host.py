@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import time
@@ -111,6 +112,17 @@ def kill_namespace(pid, pid_namespace, patience=30):
             return
         time.sleep(0.02)
     raise Broken(f"processes survived SIGKILL of container init {pid}: {processes_within(pid_namespace)}")
+
+
+def beyond_guest(pid, guest_mib):
+    """MiB that a QEMU occupies beside its guest's memory: PSS (each page divided by its users) of all but the mapping of that size."""
+    total, own = 0, True
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if area := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            own = int(area[2], 16) - int(area[1], 16) != guest_mib << 20
+        elif own and line.startswith("Pss:"):
+            total += int(line.split()[1])
+    return total / 1024
 
 
 def reap(pid):

@@ -7,23 +7,21 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::process::{Pid, getppid};
-
 /// Where the agent finds what it has started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// In a PID namespace of its own, whose PID 1 is its parent.
+    /// In a PID namespace of its own.
     Namespace,
-    /// Below its parent, which is a subreaper.
+    /// Below `init`, its parent, which is a subreaper.
     Below(i32),
 }
 
 impl Family {
-    /// That of the calling process, which `init` has just started.
-    pub fn own() -> Self {
-        match getppid().map(Pid::as_raw_pid) {
-            Some(1) | None => Self::Namespace,
-            Some(init) => Self::Below(init),
+    /// That of a process that an `init` without a namespace has started; 0 is one with.
+    pub fn started_by(init: i32) -> Self {
+        match init {
+            0 => Self::Namespace,
+            init => Self::Below(init),
         }
     }
 

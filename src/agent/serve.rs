@@ -24,7 +24,7 @@ use crate::report;
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the agent to its end.
-pub fn main() -> ExitCode {
+pub fn main(family: Family) -> ExitCode {
     // Two threads: libvirt's calls block in threads of their own, the rest is waiting and copying.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -32,7 +32,7 @@ pub fn main() -> ExitCode {
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(serve());
+            let code = runtime.block_on(serve(family));
             // A blocking call into a libvirtd that hangs must not keep a finished agent alive.
             runtime.shutdown_background();
             code
@@ -44,8 +44,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn serve() -> ExitCode {
-    let family = Family::own();
+async fn serve(family: Family) -> ExitCode {
     let (mut lines, words) = match launcher().await {
         Ok(both) => both,
         Err(error) => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::family::Family;
 use crate::agent::launch::follow::told_to_stop;
 use crate::agent::launch::isolate::{self, Stage};
 use crate::exit;
@@ -96,7 +97,7 @@ enum Command {
     Agent {
         /// Which of its stages.
         stage: Stage,
-        /// The process that a guarded init watches.
+        /// Where there is no namespace: the process that this one is started by.
         #[arg(long, default_value_t)]
         guard: i32,
         /// The session's directory.
@@ -134,8 +135,10 @@ pub fn main(cli: Cli) -> Result<ExitCode, Box<dyn Fault>> {
             ..
         } => isolate::guarded_init(guard).map_err(|error| Box::new(IoFault(error)) as _),
         Command::Agent {
-            stage: Stage::Serve, ..
-        } => Ok(crate::agent::serve::main()),
+            stage: Stage::Serve,
+            guard,
+            ..
+        } => Ok(crate::agent::serve::main(Family::started_by(guard))),
         Command::Agent {
             stage: Stage::SessionInit,
             directory,

@@ -48,7 +48,7 @@ fn judge(room: &Room, folder: &Path) -> Vec<Check> {
     );
     let memory = match memory.verdict {
         Verdict::Ok => memory,
-        _ => memory.cured_by("Give the worker more memory, or ask for fewer and smaller nodes: each needs its own and some 64MiB (TCG: 224MiB) around it."),
+        _ => memory.cured_by("Give the worker more memory, or ask for fewer and smaller nodes: each needs its own and 64MiB around it (TCG: 128MiB to 320MiB, growing with its memory)."),
     };
     let cpus = Check::new("cpus", "CPUs", Verdict::Ok, room.cpus.to_string());
     let found = format!("{} in {}", room.disk, folder.display());

@@ -149,7 +149,7 @@ fn domain(spec: &DomainSpec) -> xml::Domain {
             tcg: tcg.then(|| xml::Tcg {
                 tb_cache: xml::Quantity {
                     unit: "MiB".into(),
-                    amount: TRANSLATION_CACHE_MIB,
+                    amount: translation_cache(spec.memory).bytes() >> 20,
                 },
             }),
         },
@@ -178,9 +178,14 @@ fn domain(spec: &DomainSpec) -> xml::Domain {
     }
 }
 
+/// How much translated code QEMU keeps for a guest of that memory, in whole MiB: an eighth of it, from 64 to 256 MiB.
+///
 /// QEMU takes up to 1 GiB a guest if not told (an eighth of the host's RAM at most), which twenty nodes would not leave
-/// free; when it is full it is emptied and filled anew.
-const TRANSLATION_CACHE_MIB: u64 = 256;
+/// free. It fills what it has: a busy guest's whole cache is resident. When it is full it is emptied and filled anew, so
+/// that a guest whose code is small loses nothing by a small one: a tiny Linux fills 38 MiB on its way up.
+pub fn translation_cache(memory: ByteSize) -> ByteSize {
+    ByteSize::mib((memory.bytes() >> 23).clamp(64, 256))
+}
 
 fn cpu(spec: &DomainSpec) -> xml::Cpu {
     xml::Cpu {
@@ -226,6 +231,9 @@ fn features(spec: &DomainSpec) -> Vec<xml::CpuFeature> {
     all.map(|(policy, name)| feature(policy, name)).collect()
 }
 
+/// A guest with a frame buffer writes all of it once: enough for 1280 x 800 in full colour, half of QEMU's default.
+const VIDEO_KIB: u32 = 8192;
+
 fn devices(spec: &DomainSpec) -> xml::Devices {
     xml::Devices {
         disks: spec
@@ -253,7 +261,10 @@ fn devices(spec: &DomainSpec) -> xml::Devices {
         channels: channels(spec),
         // Nothing listens; a screenshot tells what a guest without a serial console shows.
         video: xml::Video {
-            model: xml::Typed { kind: "vga".into() },
+            model: xml::VideoModel {
+                kind: "vga".into(),
+                vram: VIDEO_KIB,
+            },
         },
         audio: xml::Audio {
             id: 1,

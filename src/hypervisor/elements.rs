@@ -375,7 +375,15 @@ pub(super) struct ChannelTarget {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Video {
-    pub model: Typed,
+    pub model: VideoModel,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct VideoModel {
+    #[serde(rename = "@type")]
+    pub kind: String,
+    #[serde(rename = "@vram")]
+    pub vram: u32,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

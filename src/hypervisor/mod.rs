@@ -35,7 +35,7 @@ mod virtio;
 
 pub use connection::{Connection, Domain, DomainState, Lease, Versions};
 pub use counters::{DiskCounters, DomainCounters};
-pub use domain::{Cable, Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, domain_xml};
+pub use domain::{Cable, Disk, DiskFormat, DiskRole, DomainNic, DomainSpec, domain_xml, translation_cache};
 pub use error::{Action, HypervisorError, LibvirtError, Thing};
 pub use events::{CloseReason, DomainEvent, EventKind, Events, StopReason, SuspendReason};
 pub use frames::{DhcpKind, LinkNews};

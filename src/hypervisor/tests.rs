@@ -169,6 +169,9 @@ fn definitions_satisfy_libvirts_schema() {
     for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
         check("domain.rng", &domain_xml(&spec(accelerator)).expect("xml"));
     }
+    let mut plugged = spec(Accelerator::Tcg);
+    plugged.nics[0].cable = Cable::Socket("127.0.0.1:40000".parse().expect("an address"));
+    check("domain.rng", &domain_xml(&plugged).expect("xml"));
     let plan = plan();
     for network in &plan.networks {
         check("network.rng", &network_xml(&plan, network).expect("xml"));

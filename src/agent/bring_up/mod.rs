@@ -250,13 +250,8 @@ fn nest(order: &Order, accelerator: Accelerator, progress: &Progress) -> Result<
 /// Before anything is booted: whether the nodes fit into what is free. Gives the CPUs that there are for them.
 fn admit(order: &Order, accelerator: Accelerator) -> Result<usize, BringUpError> {
     let nodes = &order.plan.nodes;
-    let memory = nodes
-        .iter()
-        .map(|node| node.node.memory.bytes())
-        .fold(0, u64::saturating_add);
     let need = Need {
-        nodes: nodes.len(),
-        memory: ByteSize(memory),
+        guests: nodes.iter().map(|node| node.node.memory).collect(),
         disk: ByteSize(nodes.len() as u64 * DISK_A_NODE.bytes()),
         disks: order.directory.clone(),
     };

@@ -28,7 +28,7 @@ pub const ALIVE: &str = "libvirt-resource-probe: alive";
 pub const WORKER_VARIABLE: &str = "CONCOURSE_CONTAINERD_ALLOWED_DEVICE=\"c 10:232 rwm\"";
 
 /// How much longer the guest may take under translation, on a machine that has other things to do.
-const TCG_FACTOR: u32 = 6;
+const TCG_FACTOR: u32 = 12;
 
 /// How many lines of the guest's console and QEMU's errors are shown as evidence.
 const EVIDENCE: usize = 8;
@@ -357,7 +357,8 @@ impl Prober {
     fn command(&self, accelerator: Accelerator) -> Command {
         let (accelerator, cpu) = match accelerator {
             Accelerator::Kvm => ("kvm", "host"),
-            Accelerator::Tcg => ("tcg", "max"),
+            // As the nodes have it.
+            Accelerator::Tcg => ("tcg", "max,la57=off"),
         };
         let mut command = Command::new(&self.qemu);
         // A modern machine and the host's own CPU, as the nodes have them. No network, no display, no default devices.

@@ -104,7 +104,9 @@ pub fn guarded_init(guard: i32) -> io::Result<ExitCode> {
         end_descendants();
         std::process::exit(70);
     });
-    watch_over(next_stage("serve")?)
+    let mut serve = next_stage("serve")?;
+    serve.args(["--guard", &getpid().as_raw_pid().to_string()]);
+    watch_over(serve)
 }
 
 /// Reaps until `main` ends, and then kills whatever it has left.

@@ -61,6 +61,22 @@ impl Dhcp {
         }
     }
 
+    /// With one host, for [`super::read_frame`].
+    pub fn any(gateway: Ipv4Addr) -> Self {
+        Self {
+            gateway,
+            mask: Ipv4Addr::new(255, 255, 255, 0),
+            mtu: 1500,
+            domain: "test".to_owned(),
+            router: true,
+            resolver: true,
+            hosts: HashMap::from([(
+                EthernetAddress([0x52, 0x54, 0, 0, 0, 1]),
+                (gateway, Some("a".to_owned())),
+            )]),
+        }
+    }
+
     /// The frame that answers a message to the server; `None` where there is nothing to say.
     pub fn answer(&self, datagram: &Datagram<'_>) -> Option<Vec<u8>> {
         let packet = DhcpPacket::new_checked(datagram.payload).ok()?;

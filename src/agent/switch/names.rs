@@ -29,7 +29,7 @@ pub(super) enum Reply {
 }
 
 /// The names of a cluster.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Names {
     names: BTreeMap<String, Ipv4Addr>,
     domain: String,
