@@ -2,6 +2,7 @@
 #   build    the programs, with Debian's Rust
 #   probe    the guest that decides whether /dev/kvm can be used
 #   runtime  the image itself
+#   vagrant  the same with Vagrant and virt-install, for `nodectl session`: docker build --target vagrant .
 #   tests    rustfmt, clippy and the crate's tests: docker build --target tests .
 
 FROM debian:trixie-slim AS build
@@ -59,6 +60,14 @@ RUN printf 'path-exclude=%s\n' '/usr/share/doc/*' '/usr/share/man/*' '/usr/share
 COPY --from=probe /probe /usr/share/libvirt-resource/probe
 COPY --from=build /src/target/release/check /src/target/release/in /src/target/release/out /opt/resource/
 COPY --from=build /src/target/release/nodectl /usr/local/bin/nodectl
+
+FROM runtime AS vagrant
+RUN apt-get update -qq \
+ && apt-get install -qq -y --no-install-recommends rsync vagrant vagrant-libvirt virtinst >/dev/null 2>/tmp/apt.log \
+    || { cat /tmp/apt.log; exit 1; } \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/* /tmp/*
+# The provider, for a Vagrantfile that names none; and paths in UTF-8, which Ruby asks for.
+ENV VAGRANT_DEFAULT_PROVIDER=libvirt LC_ALL=C.UTF-8
 
 FROM build AS tests
 RUN apt-get update -qq \

@@ -78,6 +78,7 @@ fn planned(number: u8, octet: u8, networks: &[&str]) -> PlannedNode {
             disk: None,
             image: ImageSource::File(PathBuf::from("/disk.img")),
             extra_disks: Vec::new(),
+            nested: false,
             networks: networks.iter().map(|on| name(on)).collect(),
             forward: [22].into(),
             ssh_user: UserName::root(),
@@ -110,6 +111,7 @@ fn spec(plan: &Plan, node: &PlannedNode, disks: Vec<Disk>, console: &Path) -> Do
         accelerator: Accelerator::Tcg,
         cpus: node.node.cpus,
         memory: node.node.memory,
+        nested: node.node.nested,
         disks,
         nics: node
             .nics
@@ -339,10 +341,8 @@ fn shows_itself(connection: &Connection, plan: &Plan, spec: &DomainSpec) {
         "{:?}",
         connection.registers(domain).map_err(told).expect("registers")
     );
-    eprintln!(
-        "{:?}",
-        connection.text_screen(domain).map_err(told).expect("a screen")
-    );
+    let memory = connection.text_memory(domain).map_err(told).expect("its text");
+    eprintln!("{:?}", connection.text_screen(domain, &memory).expect("a screen"));
     let png = connection.screenshot(domain).map_err(told).expect("a picture");
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{} bytes", png.len());
     let nics = connection.nics(domain).map_err(told).expect("NICs");

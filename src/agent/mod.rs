@@ -5,6 +5,7 @@
 //! starts and switches its machines ([`machines`]) and takes it down
 //! ([`takedown`]). While nodes boot, [`watch`] gathers what can be seen of them. [`state`] is what it leaves on disk for whoever comes later.
 
+pub mod adopt;
 pub mod api;
 pub mod bring_up;
 pub mod daemons;

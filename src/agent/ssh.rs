@@ -64,6 +64,12 @@ impl Ssh {
             .collect();
     }
 
+    /// Where a node's SSH port is reached from here.
+    pub fn door(&self, node: &PlannedNode) -> SocketAddrV4 {
+        let own = SocketAddrV4::new(node.address(), 22);
+        self.doors.get(node.name()).copied().unwrap_or(own)
+    }
+
     /// Runs a command line in the login shell of a node. The time limit covers all of it.
     ///
     /// # Errors
@@ -104,9 +110,7 @@ impl Ssh {
     }
 
     fn command_for(&self, node: &PlannedNode) -> Command {
-        let own = SocketAddrV4::new(node.address(), 22);
-        let to = self.doors.get(node.name()).copied().unwrap_or(own);
-        self.command(node.name().as_str(), node.node.ssh_user.as_str(), to)
+        self.command(node.name().as_str(), node.node.ssh_user.as_str(), self.door(node))
     }
 
     fn command(&self, name: &str, user: &str, to: SocketAddrV4) -> Command {

@@ -10,11 +10,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::adopt::{Adoption, Refusal};
 use super::judging::Judging;
 use super::ssh::Ssh;
 use super::watch::Notes;
 use super::wire::ways::Ways;
 use crate::boot::evidence::{Evidence, ReadyCommand, Ssh as SshSeen};
+use crate::boot::phase::Phase;
 use crate::progress::{Level, Progress};
 use crate::topology::plan::PlannedNode;
 
@@ -27,6 +29,8 @@ pub enum NotReady {
     Late,
     /// The judge saw no sense in waiting any longer.
     Judged,
+    /// It boots from a Vagrant box that cannot be made the cluster's: its [`Adoption`] says why.
+    NotAdopted,
 }
 
 /// How long is waited.
@@ -38,12 +42,22 @@ pub struct Limits {
     pub command: Duration,
 }
 
+/// How a node is entered.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'a> {
+    /// With the cluster's keys.
+    pub ssh: &'a Ssh,
+    /// To its ports.
+    pub ways: &'a Ways,
+    /// What makes it the cluster's on the way, where it boots from a Vagrant box.
+    pub adoption: Option<&'a Adoption>,
+}
+
 /// Follows one node until it is ready. What is seen on the way goes to `judging`. `stopped` tells when its machine is not
 /// running any more.
 pub async fn until_ready(
     node: &PlannedNode,
-    ssh: &Ssh,
-    ways: &Ways,
+    entrance: Entrance<'_>,
     limits: Limits,
     mut stopped: watch::Receiver<Option<String>>,
     judging: &Judging,
@@ -51,18 +65,30 @@ pub async fn until_ready(
 ) -> Result<Duration, NotReady> {
     let begun = Instant::now();
     let waiting = Waiting::new(Some(judging.notes()));
-    let walk = walk(node, ssh, ways, begun + limits.all, limits.command, &waiting);
+    let walk = walk(
+        node,
+        entrance,
+        progress,
+        begun + limits.all,
+        limits.command,
+        &waiting,
+    );
     // A build log that stands still looks like a build that hangs.
     let remind = async {
         let mut at = REMINDER;
         loop {
             tokio::time::sleep_until(begun + at).await;
             at += at.min(LAZIEST_REMINDER);
+            let phase = judging.judged().phase();
+            // Nobody expects SSH of a node that has no init yet.
+            let heard = if phase < Phase::Userspace {
+                String::new()
+            } else {
+                format!(": {}", waiting.tell())
+            };
             let text = format!(
-                "still waiting after {} s, in the phase {}: {}",
+                "still waiting after {} s, in the phase {phase}{heard}",
                 begun.elapsed().as_secs(),
-                judging.judged().phase(),
-                waiting.tell()
             );
             progress.node(Level::Info, node.name(), text);
         }
@@ -95,12 +121,17 @@ pub async fn until_ready(
 
 /// Logs in to a node that was ready once, and runs its ready command, until both succeed; gives how long that took, or what it
 /// was waiting for at the end.
-pub async fn check(node: &PlannedNode, ssh: &Ssh, ways: &Ways, limit: Duration) -> Result<Duration, String> {
+pub async fn check(
+    node: &PlannedNode,
+    entrance: Entrance<'_>,
+    progress: &Progress,
+    limit: Duration,
+) -> Result<Duration, String> {
     // A connection of before would prove nothing.
-    ssh.forget(node).await;
+    entrance.ssh.forget(node).await;
     let begun = Instant::now();
     let waiting = Waiting::new(None);
-    let walk = walk(node, ssh, ways, begun + limit, limit, &waiting);
+    let walk = walk(node, entrance, progress, begun + limit, limit, &waiting);
     match timeout_at(begun + limit, walk).await {
         Ok(Ok(())) => Ok(begun.elapsed()),
         Ok(Err(_)) | Err(_) => Err(waiting.tell()),
@@ -179,8 +210,12 @@ impl Waiting {
 
 async fn walk(
     node: &PlannedNode,
-    ssh: &Ssh,
-    ways: &Ways,
+    Entrance {
+        ssh,
+        ways,
+        mut adoption,
+    }: Entrance<'_>,
+    progress: &Progress,
     deadline: Instant,
     command_limit: Duration,
     waiting: &Waiting,
@@ -197,10 +232,37 @@ async fn walk(
     }
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
+    let mut failures = INSIDE_AGAIN;
     loop {
+        // A box that reads its seed after all lets the cluster in without it.
+        let mut refused = None;
+        if let Some(stranger) = adoption {
+            match stranger.try_once(ssh.door(node)).await {
+                Ok(()) => {
+                    adoption = None;
+                    progress.node(Level::Info, node.name(), ADOPTED);
+                }
+                Err(Refusal::Inside(said)) if failures == 0 => {
+                    stranger.give_up(said);
+                    return Err(NotReady::NotAdopted);
+                }
+                Err(Refusal::Inside(said)) => {
+                    failures -= 1;
+                    refused = Some(said);
+                }
+                Err(Refusal::Outside(said)) => refused = Some(said),
+            }
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match attempt(node, ssh, "exit 0", left).await {
             Ok(Answer { status: Some(0), .. }) => break,
+            _ if refused.is_some() => {
+                let said = format!(
+                    "as vagrant, by Vagrant's own key: {}",
+                    refused.unwrap_or_default()
+                );
+                waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
+            }
             answer => {
                 let said = answer.unwrap_or_else(Answer::of).said();
                 if said.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
@@ -254,6 +316,12 @@ async fn walk(
     }
     Ok(())
 }
+
+/// How often a box that lets Vagrant's user in and then fails is tried again: it may still be booting.
+const INSIDE_AGAIN: u32 = 3;
+
+/// What the log says of a box that is the cluster's now.
+const ADOPTED: &str = "a Vagrant box: its published key is replaced by the cluster's, and its host key";
 
 /// What the end of a ready command needs to be told before the time is over.
 const LAST_WORD: Duration = Duration::from_millis(500);

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 pub struct Reader {
     line: Vec<u8>,
     state: State,
+    /// Room in which a line becomes text, used again and again.
+    text: String,
 }
 
 /// The bytes kept of one line.
@@ -56,15 +58,18 @@ impl Reader {
 
     /// The line that has not ended yet: a prompt.
     pub fn partial(&self) -> String {
-        text(&self.line)
+        let mut text = String::new();
+        put_text(&self.line, &mut text);
+        text
     }
 
     fn end(&mut self, each: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
-            let line = text(&self.line);
+            self.text.clear();
+            put_text(&self.line, &mut self.text);
             self.line.clear();
-            if !line.is_empty() {
-                each(&line);
+            if !self.text.is_empty() {
+                each(&self.text);
             }
         }
     }
@@ -73,10 +78,7 @@ impl Reader {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
             if self.state == State::Text && byte >= b' ' && byte != 0x7f {
-                let run = rest
-                    .iter()
-                    .position(|byte| *byte < b' ' || *byte == 0x7f)
-                    .unwrap_or(rest.len());
+                let run = run_of(rest, |byte| byte >= b' ' && byte != 0x7f);
                 let (text, after) = rest.split_at(run);
                 let room = LINE.saturating_sub(self.line.len());
                 self.line
@@ -131,11 +133,50 @@ fn plain(bytes: &[u8]) -> bool {
         .fold(false, |other, byte| other | !(b' '..=b'~').contains(byte))
 }
 
-fn text(bytes: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(bytes).into_owned();
-    // C1 controls come as two bytes of UTF-8.
-    text.retain(|c| !c.is_control());
-    text
+/// How many bytes from the start on are of a kind. In blocks without an early end, as [`plain`].
+fn run_of(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
+    const BLOCK: usize = 32;
+    let whole = bytes
+        .chunks_exact(BLOCK)
+        .take_while(|block| block.iter().fold(true, |all, byte| all & is(*byte)))
+        .count()
+        * BLOCK;
+    let rest = bytes.get(whole..).unwrap_or_default();
+    whole + rest.iter().position(|byte| !is(*byte)).unwrap_or(rest.len())
+}
+
+/// Appends bytes as text: a run of what is no UTF-8 as one replacement character, C1 controls (two bytes of UTF-8 each) not
+/// at all. By hand, since noise has something to be replaced in every third byte.
+fn put_text(mut bytes: &[u8], text: &mut String) {
+    while let Some(first) = bytes.first() {
+        if first.is_ascii() {
+            let (run, rest) = bytes.split_at(run_of(bytes, |byte| byte.is_ascii()));
+            text.push_str(std::str::from_utf8(run).unwrap_or_default());
+            bytes = rest;
+        } else if let Some((character, length)) = character(bytes) {
+            if !character.is_control() {
+                text.push(character);
+            }
+            bytes = bytes.get(length..).unwrap_or_default();
+        } else {
+            if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+            bytes = bytes.get(1..).unwrap_or_default();
+        }
+    }
+}
+
+/// The character of several bytes at the start, and its length.
+fn character(bytes: &[u8]) -> Option<(char, usize)> {
+    let length = match bytes.first()? {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => return None,
+    };
+    let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
+    Some((text.chars().next()?, length))
 }
 
 /// The last `count` lines that hold anything, without escape sequences, carriage returns, backspaces and other control
@@ -254,6 +295,10 @@ mod tests {
             ]
         );
         assert_eq!(lines(&[b"\x1b]0;never ended\nafter\n"]), ["after", ""]);
+        assert_eq!(
+            lines(&[b"a\xff\xfe\x80b\xc2\x9fc\xe2\x82\xacd\xe2\x82\n"]),
+            ["a\u{fffd}bc\u{20ac}d\u{fffd}", ""]
+        );
         assert_eq!(lines(&[&[b'x'; 9000], b"\n"])[0].len(), LINE);
     }
 

@@ -14,7 +14,8 @@ address, SSH port, SSH login, ready command. When it stops, the log names the no
 code, the lines that speak for it, and what to do.
 
 The judge reads the serial console, the VGA text screen where the serial line is silent, the machine's state, its CPU, disk and
-network counters, how far the virtio drivers are, DHCP on its link, and what its SSH port answers. What a program says itself
+network counters, how far the virtio drivers are, DHCP on its link, whether the guest agent answers, what its SSH port says, and
+over SSH, where a login works, cloud-init's status and the journal's warnings. What a program says itself
 when it gives up counts most, then what the host sees of the devices, then complaints, then counters, then what merely has not
 come. Of several failures the first of the last boot is told, since the others follow from it.
 
@@ -22,7 +23,12 @@ come. Of several failures the first of the last boot is told, since the others f
 - A verdict that more than one thing may follow waits: a message that is only quoted is betrayed by what comes after it. Where
   a node gets further than a cause allows, the cause is withdrawn.
 - Without KVM everything takes longer, and what is judged from time alone waits four times as long. What is being waited for
-  with a limit of its own, and whatever still reads, prints or computes, is not cut short. The user's own limit is absolute.
+  with a limit of its own, and whatever still reads, prints or computes, is not cut short. A node that is up and whose CPU
+  has nothing to do is not slow: for such a node the shorter times count everywhere. The user's own limit is absolute.
+
+A console may print without end. The judge keeps the last 40 lines in memory; on disk a node's console is a file of 16 MiB at
+the most and the three that came before it (`NAME.log`, `NAME.log.0` to `.2`), and the recording holds the first 16 MiB, then how
+much is missing, then the last 64 KiB.
 
 `nodectl diagnose FILE` judges a recording (JSON lines), or the text of a console. Its exit status is 0 when the node got
 ready, 1 when it did not, 2 when the file cannot be read.

@@ -41,7 +41,8 @@ pub enum Evidence {
         #[schemars(with = "String")]
         bytes: Vec<u8>,
     },
-    /// The VGA text screen, 25 lines of 80, as read from the guest's memory. Sent when it has changed.
+    /// The VGA text screen as read from the guest's memory: up to 75 lines that were scrolled off its top, and the 25 of
+    /// 80 characters that it shows. Sent when it has changed.
     Screen {
         /// From the top.
         lines: Vec<String>,
@@ -99,6 +100,11 @@ pub enum Evidence {
     CloudInit {
         /// The JSON value.
         status: serde_json::Value,
+    },
+    /// Warnings and errors of the guest's own journal of this boot, read over SSH.
+    Journal {
+        /// `journalctl -o short`, a line each.
+        text: String,
     },
     /// Bytes from the virtio-serial port `com.coreos.ignition.journal`: written only when the initramfs gave up.
     IgnitionJournal {
@@ -586,6 +592,7 @@ mod tests {
         comes_back(r#"{"at":2,"kind":"ssh","outcome":"logged-in"}"#);
         comes_back(r#"{"at":2,"kind":"ready-command","exit_status":1,"stderr":"no"}"#);
         comes_back(r#"{"at":2,"kind":"cloud-init","status":{"status":"done","errors":[]}}"#);
+        comes_back(r#"{"at":2,"kind":"journal","text":"May 12 10:00:00 n systemd[1]: Failed to start x."}"#);
         comes_back(r#"{"at":2,"kind":"end","outcome":"timed-out"}"#);
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind, packed};
 
 use super::cause::Cause;
 use super::line::{Line, Status};
@@ -197,6 +197,9 @@ use Hint::*;
 use Means::{Hint as H, Reach};
 use Phase::{Bootloader, Firmware, Initramfs, Netboot, Ready, Userspace};
 use Tell::{After, All, Nothing};
+
+/// Behind the name of a unit, which stands at the start.
+const JOB_WORDS: &str = "start running (";
 
 /// The latest phase in which early programs are taken at their word.
 const EARLY: Phase = Bootloader;
@@ -638,6 +641,39 @@ const MARKS: &[Mark] = &[
         Initramfs,
         Means::Cause(Cause::InitramfsShell, Nothing),
     ),
+    Mark(
+        "Unable to find a medium containing a live file system",
+        Start,
+        Initramfs,
+        H(RootMissing, All),
+    ),
+    Mark(
+        "Dropping to debug shell.",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
+    // Gentoo's genkernel, FreeBSD's loader.
+    Mark(">> Determining root device", Start, Initramfs, Means::Initrd),
+    Mark(
+        "!! Could not find the root",
+        Start,
+        Initramfs,
+        H(RootMissing, All),
+    ),
+    Mark("!! Block device ", Start, Initramfs, H(RootMissing, All)),
+    Mark(
+        "root block device() ::",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
+    Mark(
+        "mountroot>",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::RootNotFound, Nothing),
+    ),
     Mark(":: running early hook", Start, Initramfs, Means::Initrd),
     Mark(":: running hook", Start, Initramfs, Means::Initrd),
     Mark(":: Triggering uevents", Start, Initramfs, Means::Initrd),
@@ -755,7 +791,7 @@ const MARKS: &[Mark] = &[
     Mark("Failed to ", Unit, Ready, Means::Failed),
     Mark("Dependency failed for ", Unit, Ready, Means::Failed),
     Mark("A start job is running for ", Unit, Ready, Means::Job),
-    Mark("start running (", Unit, Ready, Means::Job),
+    Mark(JOB_WORDS, Unit, Ready, Means::Job),
     Mark("start jobs are running", Inside, Ready, Means::Job),
     Mark(
         "You are in emergency mode",
@@ -841,6 +877,12 @@ const MARKS: &[Mark] = &[
     // openrc, busybox init, sysvinit, runit.
     Mark("is starting up Linux", Inside, Userspace, Means::RealRoot),
     Mark("INIT: version", Start, Userspace, Means::RealRoot),
+    Mark(
+        "INIT: no more processes left in this runlevel",
+        Start,
+        Ready,
+        Means::Cause(Cause::InitFrozen, Nothing),
+    ),
     Mark("init started: BusyBox", Start, Userspace, Means::RealRoot),
     Mark("- runit: ", Start, Userspace, Means::RealRoot),
     Mark("* ERROR: ", Start, Ready, Means::Failed),
@@ -963,9 +1005,111 @@ static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         .ok()
 });
 
-/// Whether a line holds any of the words; most do not, and cost no more than this.
+static SIEVE: LazyLock<Option<Sieve>> = LazyLock::new(Sieve::new);
+
+/// Whether a line may hold any of the words where it counts; most do not, and cost no more than this.
 pub fn worth_reading(text: &str) -> bool {
-    FINDER.as_ref().is_none_or(|finder| finder.is_match(text))
+    SIEVE.as_ref().is_none_or(|sieve| sieve.holds(text))
+}
+
+/// Finds lines with marks in them faster than [`FINDER`] tells which marks those are: it decides how many bytes of console
+/// a second are judged. What must stand at the start of what is said is looked for only where that may start, and the rest
+/// by several bytes at once.
+struct Sieve {
+    /// The first two bytes of each mark that stands at a start, as a set of bits.
+    begins: Vec<u64>,
+    starts: AhoCorasick,
+    inside: Words,
+}
+
+enum Words {
+    Packed(packed::Searcher),
+    /// For CPUs without vector instructions.
+    Automaton(AhoCorasick),
+}
+
+impl Sieve {
+    fn new() -> Option<Self> {
+        let (starts, inside): (Vec<&Mark>, Vec<&Mark>) = MARKS.iter().partition(|mark| mark.is_at_start());
+        let words = |marks: &[&Mark]| marks.iter().map(|mark| mark.0).collect::<Vec<_>>();
+        let mut begins = vec![0; 1 << 10];
+        for word in words(&starts) {
+            let (index, bit) = pair(word.as_bytes())?;
+            *begins.get_mut(index)? |= bit;
+        }
+        let searcher = packed::Config::new()
+            .heuristic_pattern_limits(false)
+            .builder()
+            .extend(words(&inside))
+            .build();
+        Some(Self {
+            begins,
+            starts: AhoCorasick::builder()
+                .start_kind(StartKind::Anchored)
+                .kind(Some(AhoCorasickKind::DFA))
+                .build(words(&starts))
+                .ok()?,
+            inside: match searcher {
+                Some(searcher) => Words::Packed(searcher),
+                None => Words::Automaton(AhoCorasick::new(words(&inside)).ok()?),
+            },
+        })
+    }
+
+    fn holds(&self, text: &str) -> bool {
+        let start = text.trim_start();
+        self.starts_at(start, 0)
+            || self.starts_later(start)
+            || match &self.inside {
+                Words::Packed(searcher) => searcher.find(text).is_some(),
+                Words::Automaton(automaton) => automaton.is_match(text),
+            }
+    }
+
+    /// What is said starts behind a level, a time, a status, a program's name ([`Line::of`]): each ends with one of these.
+    fn starts_later(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let level = bytes.starts_with(b"<") && self.starts_at(text, 3);
+        level
+            || memchr::memchr3_iter(b']', b':', b'-', bytes).any(|at| {
+                let spaced = bytes.get(at + 1).is_none_or(|next| *next == b' ');
+                let counts = match bytes.get(at) {
+                    Some(b':') => spaced,
+                    Some(b'-') => spaced && at > 0 && bytes.get(at - 1) == Some(&b' '),
+                    _ => true,
+                };
+                counts && self.starts_at(text, at + 1)
+            })
+    }
+
+    fn starts_at(&self, text: &str, at: usize) -> bool {
+        let rest = text.get(at..).unwrap_or_default().trim_start();
+        let known = pair(rest.as_bytes())
+            .is_some_and(|(index, bit)| self.begins.get(index).is_some_and(|bits| bits & bit != 0));
+        known
+            && self
+                .starts
+                .find(Input::new(rest).anchored(Anchored::Yes))
+                .is_some()
+    }
+}
+
+impl Mark {
+    /// Whether it counts only at the start of what is said.
+    fn is_at_start(&self) -> bool {
+        match self.1 {
+            At::Start | At::Kernel => true,
+            At::Unit => self.0 != JOB_WORDS,
+            At::InKernel | At::Inside | At::Of(_) => false,
+        }
+    }
+}
+
+/// The place of two bytes in a set of bits.
+fn pair(bytes: &[u8]) -> Option<(usize, u64)> {
+    let [one, other, ..] = bytes else { return None };
+    let number = usize::from(*one) << 8 | usize::from(*other);
+    Some((number >> 6, 1 << (number & 63)))
 }
 
 /// What a line tells, if it tells anything. Of several marks, the one that stands first in the table speaks.
@@ -1026,8 +1170,8 @@ fn stands(mark: &Mark, line: &Line<'_>, at: usize) -> bool {
             None => at == 0 || line.body.starts_with(program),
         },
         At::Unit => match line.status {
-            Some(_) => at == 0 || mark.0 == "start running (",
-            None => line.tag == Some("systemd") && (at == 0 || mark.0 == "start running ("),
+            Some(_) => at == 0 || mark.0 == JOB_WORDS,
+            None => line.tag == Some("systemd") && (at == 0 || mark.0 == JOB_WORDS),
         },
     }
 }
@@ -1055,6 +1199,13 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             // The first message of all; and a version begins with a number.
             let first = line.stamp.is_none_or(|stamp| stamp < 5.0);
             return (first && after.starts_with(|c: char| c.is_ascii_digit())).then_some(Sign::KernelStart);
+        }
+        Means::Cause(Cause::DiskErrors, what) => {
+            // Drives without a medium, which every PC of QEMU has: nobody boots from them.
+            let empty = ["dev fd0", "dev sr0", "dev sr1"]
+                .iter()
+                .any(|drive| line.body.contains(drive));
+            return (!empty).then(|| Sign::Cause(Cause::DiskErrors, tell(what)));
         }
         Means::Cause(cause, what) => Sign::Cause(cause, tell(what)),
         Means::Hint(hint, what) => {
@@ -1129,6 +1280,12 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
         Means::GrubError => return grub(after, place),
         Means::Talos => {
             let waits = after.starts_with("entering maintenance service");
+            if after.starts_with("error running phase ") {
+                return Some(Sign::Failed {
+                    dependency: false,
+                    what: neat(after),
+                });
+            }
             if waits {
                 Sign::Cause(
                     Cause::WaitsForConfig,
@@ -1239,6 +1396,11 @@ fn device(text: &str) -> String {
 }
 
 fn job(body: &str) -> Option<Sign> {
+    // With several at a time, each is shown as the nth of so many.
+    let body = match body.strip_prefix('(').and_then(|rest| rest.split_once(") ")) {
+        Some((count, rest)) if count.contains(" of ") => rest,
+        _ => body,
+    };
     let (what, rest) = body.rsplit_once('(')?;
     let (_, limit) = rest.strip_suffix(')')?.split_once(" / ")?;
     let what = what
@@ -1290,7 +1452,7 @@ fn ipxe(body: &str, after: &str) -> Option<Sign> {
         ("2d03e13b", _) => Cause::NetbootNoFileName,
         (_, "2d" | "02") => Cause::NetbootFileNotFound,
         (_, "2e" | "3c" | "7f" | "08") => Cause::NetbootBadImage,
-        (_, "0e" | "17" | "28" | "4c") => Cause::NetbootUnreachable,
+        (_, "0e" | "0f" | "17" | "28" | "4c") => Cause::NetbootUnreachable,
         (_, "26") => Cause::NetbootLinkDown,
         // A name that no server knows (EADDRNOTAVAIL, 3e: its resolver).
         (_, "3e") => Cause::NetbootUnreachable,
@@ -1346,5 +1508,87 @@ fn grub(after: &str, place: Place) -> Option<Sign> {
         Some(Sign::Hint(Hint::Bootloader, told))
     } else {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces of which lines are made, and words that are marks.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            proptest::sample::select((0..MARKS.len()).collect::<Vec<_>>())
+                .prop_map(|at| MARKS[at].0.to_owned()),
+            proptest::sample::select(vec![
+                "[    1.234567] ",
+                "[   31.100000][    T1] ",
+                "<6>",
+                "<6> ",
+                "[  OK  ] ",
+                "[FAILED] ",
+                "[ ***  ] ",
+                "systemd[1]: ",
+                "kernel: ",
+                "cloud-init[512]: ",
+                "ignition[7]:",
+                "dracut-initqueue[9]:  ",
+                "May 12 10:00:00 host ",
+                "2024-05-01T10:00:00.123456+00:00 host ",
+                "2024-05-01 10:00:00,123 - ",
+                "2024-05-01 10:00:00,123 -",
+                " * ",
+                "\u{3000}",
+                "udhcpc: ",
+                "job x/",
+                "(1s / no limit)",
+            ])
+            .prop_map(str::to_owned),
+            "[ -~é]{0,12}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #[test]
+        fn no_line_that_tells_anything_falls_through_the_sieve(
+            pieces in proptest::collection::vec(piece(), 0..6),
+            at in 0usize..400,
+        ) {
+            let whole = pieces.concat();
+            // The judge reads a line in two parts where a message of the kernel begins in its middle.
+            let cut = (0..=at.min(whole.len())).rev().find(|at| whole.is_char_boundary(*at)).unwrap_or(0);
+            let second = crate::boot::line::second_message(&whole).unwrap_or(cut);
+            let first = whole.get(..second).unwrap_or_default();
+            let rest = whole.get(second..).unwrap_or_default();
+            for text in [whole.as_str(), first, rest] {
+                for phase in [Phase::Firmware, Phase::Kernel, Phase::Ready] {
+                    if read(&Line::of(text), Place { phase }).is_some() {
+                        prop_assert!(worth_reading(text), "{text:?}");
+                        if rest.starts_with('[') || text == whole {
+                            prop_assert!(worth_reading(&whole), "{whole:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_mark_passes_the_sieve_where_it_stands_alone() {
+        for mark in MARKS {
+            assert!(worth_reading(mark.0), "{}", mark.0);
+        }
+        for text in [
+            "",
+            " ",
+            "a",
+            "nothing at all",
+            "[    0.000000] BIOS-e820: [mem 0x0-0x1] usable",
+        ] {
+            assert!(!worth_reading(text), "{text}");
+        }
     }
 }

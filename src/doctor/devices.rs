@@ -3,7 +3,7 @@
 use super::{Check, Verdict};
 use crate::agent::host::accelerator::{NoKvm, Prober};
 use crate::agent::host::devices::{Condition, Device, ensure_one};
-use crate::agent::host::{cpu, tun_cure};
+use crate::agent::host::{cpu, nested as nesting, tun_cure};
 
 pub(super) fn cpu_flags(prober: &Prober) -> Check {
     let (id, title) = ("cpu_flags", "CPU flags");
@@ -77,14 +77,12 @@ pub(super) async fn tcg(prober: &Prober) -> Check {
 }
 
 pub(super) fn nested() -> Check {
-    let modules = ["kvm_intel", "kvm_amd"];
-    let read = |module| std::fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).ok();
-    nested_of(modules.iter().find_map(|module| Some((*module, read(module)?))))
+    nested_of(nesting::Parameter::read())
 }
 
-fn nested_of(parameter: Option<(&str, String)>) -> Check {
+fn nested_of(parameter: Option<nesting::Parameter>) -> Check {
     let (id, title) = ("nested", "nested virtualisation");
-    let Some((module, text)) = parameter else {
+    let Some(parameter) = parameter else {
         return Check::new(
             id,
             title,
@@ -92,7 +90,8 @@ fn nested_of(parameter: Option<(&str, String)>) -> Check {
             "neither kvm_intel nor kvm_amd is loaded",
         );
     };
-    match cpu::nested_is_on(&text) {
+    let (module, text) = (parameter.module, &parameter.text);
+    match parameter.is_on() {
         Some(true) => Check::new(
             id,
             title,
@@ -106,14 +105,10 @@ fn nested_of(parameter: Option<(&str, String)>) -> Check {
             format!("{module}.nested is off: nodes cannot run KVM themselves"),
         )
         .cured_by(format!(
-            "Only if nodes shall run KVM themselves: load {module} with nested=1 on the worker."
+            "Only if nodes shall run KVM themselves (`nested: true`). {}",
+            nesting::cure(module)
         )),
-        None => Check::new(
-            id,
-            title,
-            Verdict::Skip,
-            format!("{module}.nested is {:?}", text.trim()),
-        ),
+        None => Check::new(id, title, Verdict::Skip, format!("{module}.nested is {text:?}")),
     }
 }
 
@@ -158,15 +153,15 @@ mod tests {
 
     #[test]
     fn nesting_is_told_in_words() {
+        let said = |module, text: &str| {
+            let text = text.to_owned();
+            nested_of(Some(nesting::Parameter { module, text }))
+        };
         assert_eq!(nested_of(None).verdict, Verdict::Skip);
-        assert!(
-            nested_of(Some(("kvm_intel", "Y\n".into())))
-                .found
-                .contains("is on")
-        );
-        let off = nested_of(Some(("kvm_amd", "0\n".into())));
+        assert!(said("kvm_intel", "Y").found.contains("is on"));
+        let off = said("kvm_amd", "0");
         assert!(off.cure.is_some_and(|cure| cure.contains("nested=1")) && off.verdict == Verdict::Ok);
-        assert_eq!(nested_of(Some(("kvm_amd", "?".into()))).verdict, Verdict::Skip);
+        assert_eq!(said("kvm_amd", "?").verdict, Verdict::Skip);
     }
 
     #[test]

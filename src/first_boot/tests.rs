@@ -55,6 +55,7 @@ fn plan(user: &str, first_boot: FirstBoot) -> Plan {
         disk: None,
         image: ImageSource::File("/disk".into()),
         extra_disks: Vec::new(),
+        nested: false,
         networks: vec![storage.name.clone(), nat.name.clone()],
         forward: BTreeSet::from([22]),
         ssh_user: user.to_owned().try_into().unwrap(),

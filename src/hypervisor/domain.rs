@@ -27,6 +27,8 @@ pub struct DomainSpec {
     pub cpus: u32,
     /// RAM.
     pub memory: ByteSize,
+    /// Whether the guest can run KVM machines of its own.
+    pub nested: bool,
     /// In the order in which the guest sees them: `/dev/vda`, `/dev/vdb`…
     pub disks: Vec<Disk>,
     /// In the order in which the guest sees them.
@@ -197,15 +199,31 @@ fn cpu(spec: &DomainSpec) -> xml::Cpu {
             cores: spec.cpus,
             threads: 1,
         },
-        // Five levels of page tables make every walk of a translated guest longer, for memory that none here has.
-        features: match spec.accelerator {
-            Accelerator::Tcg => vec![xml::CpuFeature {
-                policy: "disable".into(),
-                name: "la57".into(),
-            }],
-            Accelerator::Kvm => Vec::new(),
-        },
+        features: features(spec),
     }
+}
+
+fn features(spec: &DomainSpec) -> Vec<xml::CpuFeature> {
+    let feature = |policy: &str, name: &str| xml::CpuFeature {
+        policy: policy.into(),
+        name: name.into(),
+    };
+    let virtualisation: &[_] = match (spec.nested, spec.accelerator) {
+        // QEMU translates AMD's virtualisation and no other. In the model `maximum` already; a QEMU without it is to
+        // refuse, and not to leave it out.
+        (true, Accelerator::Tcg) => &[("require", "svm")],
+        // The host's own, whichever that is, if its module allows it.
+        (true, Accelerator::Kvm) => &[],
+        // Not there by chance: whether a test passes must not hang on the worker that it ran on.
+        (false, _) => &[("disable", "svm"), ("disable", "vmx")],
+    };
+    // Five levels of page tables make every walk of a translated guest longer, for memory that none here has.
+    let paging: &[_] = match spec.accelerator {
+        Accelerator::Tcg => &[("disable", "la57")],
+        Accelerator::Kvm => &[],
+    };
+    let all = paging.iter().chain(virtualisation);
+    all.map(|(policy, name)| feature(policy, name)).collect()
 }
 
 fn devices(spec: &DomainSpec) -> xml::Devices {

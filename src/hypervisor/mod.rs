@@ -43,7 +43,7 @@ pub use live::{LiveNic, qemu_log, qemu_said};
 pub use monitor::Questions;
 pub use network::{dns_domain, network_xml};
 pub use registers::Registers;
-pub use screen::TextScreen;
+pub use screen::{TextMemory, TextScreen};
 pub use tap::TapEar;
 pub use text::{BadPath, FilePath, ObjectName, Text};
 pub use virtio::VirtioState;

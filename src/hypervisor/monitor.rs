@@ -8,7 +8,7 @@ use virt::sys;
 use super::connection::Connection;
 use super::error::{Action, HypervisorError, Thing};
 use super::registers::Registers;
-use super::screen::{self, TextScreen};
+use super::screen::{self, Picture, TextMemory, TextScreen};
 use super::virtio::{self, VirtioState};
 
 /// What a domain's QEMU can be asked.
@@ -62,11 +62,20 @@ impl Connection {
         Registers::parse(&text).ok_or_else(|| no_answer(domain, command, &text))
     }
 
-    /// The VGA text screen, from the guest's memory; `None` where that holds no text.
-    pub fn text_screen(&self, domain: &str) -> Result<Option<TextScreen>, HypervisorError> {
+    /// The memory of its VGA display in text mode.
+    pub fn text_memory(&self, domain: &str) -> Result<TextMemory, HypervisorError> {
         let text = self.hmp(domain, screen::COMMAND)?;
-        let cells = screen::cells(&text).ok_or_else(|| no_answer(domain, screen::COMMAND, &text))?;
-        Ok(screen::text(&cells))
+        TextMemory::parse(&text).ok_or_else(|| no_answer(domain, screen::COMMAND, &text))
+    }
+
+    /// What its VGA display shows of that memory; `None` where that is no text.
+    pub fn text_screen(&self, domain: &str, memory: &TextMemory) -> Option<TextScreen> {
+        // A picture costs more than the memory, and is needed only where more than one place may be meant.
+        let picture = memory
+            .is_scrolled()
+            .then(|| self.screenshot(domain).ok())
+            .flatten();
+        memory.text(picture.as_deref().and_then(Picture::parse).as_ref())
     }
 
     /// Asks QEMU in its own protocol (QMP), and gives what it returned.

@@ -40,6 +40,7 @@ fn node(number: u8, on: &[(&str, u8)]) -> PlannedNode {
             disk: None,
             image: ImageSource::File(PathBuf::from("/disk.img")),
             extra_disks: Vec::new(),
+            nested: false,
             networks: on.iter().map(|(on, _)| name(on)).collect(),
             forward: [22].into(),
             ssh_user: UserName::root(),
@@ -87,6 +88,7 @@ fn spec(accelerator: Accelerator) -> DomainSpec {
         accelerator,
         cpus: 2,
         memory: ByteSize::gib(2),
+        nested: accelerator == Accelerator::Kvm,
         disks: vec![
             Disk {
                 path: path("/scratch/root & 'more'.qcow2"),

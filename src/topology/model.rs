@@ -49,6 +49,8 @@ pub struct Node {
     pub image: ImageSource,
     /// Blank disks beside the root disk.
     pub extra_disks: Vec<ExtraDisk>,
+    /// Whether it can run KVM machines of its own.
+    pub nested: bool,
     /// The networks it has a NIC in, in order; the first carries SSH. Never empty.
     pub networks: Vec<Name>,
     /// TCP ports that later steps reach on the container's address. Always holds 22.

@@ -140,6 +140,10 @@ pub struct Defaults {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub extra_disks: Option<Vec<ExtraDisk>>,
+    /// Whether the nodes can run KVM machines of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub nested: Option<bool>,
     /// The networks a node has a NIC in, in order; the first carries SSH. By default the network called default, or the
     /// only one there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,6 +193,10 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub extra_disks: Option<Vec<ExtraDisk>>,
+    /// Whether the nodes can run KVM machines of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("default" = false))]
+    pub nested: Option<bool>,
     /// The networks a node has a NIC in, in order; the first carries SSH. By default the network called default, or the
     /// only one there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -207,6 +207,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// true or false. YAML 1.1's yes, no, on and off are words here, as YAML 1.2 has them: told, not guessed.
+    pub fn yes_or_no(&self) -> Option<bool> {
+        let found = self.value.as_bool();
+        if found.is_none() {
+            let meant = match self.value.as_str().map(str::to_ascii_lowercase).as_deref() {
+                Some("yes" | "on" | "true") => Some("did you mean true, without quotation marks?"),
+                Some("no" | "off" | "false") => Some("did you mean false, without quotation marks?"),
+                _ => None,
+            };
+            self.expected_hint("true or false", meant.map(str::to_owned));
+        }
+        found
+    }
+
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();

@@ -51,6 +51,7 @@ fn node(number: u8, forward: &[u16]) -> PlannedNode {
             disk: None,
             image: ImageSource::File(PathBuf::from("/disk.img")),
             extra_disks: Vec::new(),
+            nested: false,
             networks: vec![name("default")],
             forward: forward.iter().copied().collect(),
             ssh_user: UserName::root(),

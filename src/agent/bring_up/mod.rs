@@ -11,6 +11,7 @@ use super::daemons::{self, DaemonError};
 use super::host::accelerator::{self, AcceleratorError};
 use super::host::admission::{self, AdmissionError, Need};
 use super::host::limits::{self, LimitsError};
+use super::host::nested::{self, NestedOff};
 use super::host::{self, HostError, leftovers};
 use super::order::Order;
 use crate::boot::recording::Diagnosis;
@@ -41,6 +42,9 @@ pub enum BringUpError {
     /// KVM was demanded and is not to be had.
     #[error(transparent)]
     Accelerator(#[from] AcceleratorError),
+    /// Nested virtualisation was asked for and is not to be had.
+    #[error(transparent)]
+    Nested(#[from] NestedOff),
     /// An image cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -67,6 +71,14 @@ pub enum BringUpError {
         /// Why, as its judge has it.
         diagnosis: Box<Diagnosis>,
     },
+    /// A Vagrant box let its own user in, who could not hand it over.
+    #[error("node {node}: the Vagrant box cannot be made the cluster's own: {said}")]
+    Box {
+        /// Which.
+        node: Name,
+        /// What the box said.
+        said: String,
+    },
     /// A file could not be copied from a node.
     #[error("collect.{name}: {path} cannot be copied from {node}: {said}")]
     Collect {
@@ -91,6 +103,7 @@ impl Fault for BringUpError {
             Self::Limits(error) => error.help(),
             Self::Admission(error) => error.help(),
             Self::Accelerator(error) => error.help(),
+            Self::Nested(error) => error.help(),
             Self::Image(error) => error.help(),
             Self::Daemon(error) => error.help(),
             Self::Hypervisor(error) => error.help(),
@@ -98,6 +111,11 @@ impl Fault for BringUpError {
             Self::Write(..) => Some("is the disk full, or mounted read-only?".to_owned()),
             Self::Listen(..) => Some("see whether the container's network is up".to_owned()),
             Self::NotReady { diagnosis, .. } => diagnosis.verdict.as_ref().map(|verdict| verdict.advice.clone()),
+            Self::Box { .. } => Some(
+                "a box needs what Vagrant asks of every box: a user vagrant with the published key, who may do everything by sudo \
+                 without a password; and ssh_user must be a user that it has"
+                    .to_owned(),
+            ),
             Self::Collect { .. } => {
                 Some("is the file there once the ready command has succeeded? Paths are absolute, read as ssh_user".to_owned())
             }
@@ -121,6 +139,7 @@ pub async fn bring_up(standing: &mut Standing) -> Result<(), BringUpError> {
     let standing_so_far = &*standing;
     let accelerator = async {
         let verdict = accelerator::probe(order.accelerator, &progress).await?;
+        nest(order, verdict.accelerator, &progress)?;
         let cpus = admit(order, verdict.accelerator)?;
         Ok::<_, BringUpError>((verdict.accelerator, cpus))
     };
@@ -213,6 +232,19 @@ async fn clear_leftovers(progress: &Progress) {
             "an earlier cluster left what cannot be removed: {failed}"
         ));
     }
+}
+
+/// Before anything is booted: whether nodes that are to run KVM machines can.
+fn nest(order: &Order, accelerator: Accelerator, progress: &Progress) -> Result<(), NestedOff> {
+    let parameter = nested::Parameter::read();
+    let mut asking = order.plan.nodes.iter().filter(|node| node.node.nested);
+    // What holds for one holds for all.
+    if let Some(node) = asking.next() {
+        if let Some(told) = nested::check(node.name(), accelerator, parameter.as_ref())? {
+            progress.warn(told);
+        }
+    }
+    Ok(())
 }
 
 /// Before anything is booted: whether the nodes fit into what is free. Gives the CPUs that there are for them.

@@ -8,6 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::{BringUpError, Standing, blocking};
+use crate::agent::adopt;
 use crate::agent::host::admission::bring_up_width;
 use crate::agent::machines::NotUp;
 use crate::boot::console::last_lines;
@@ -38,6 +39,10 @@ pub async fn lay_out(
         tokio::fs::create_dir_all(&path)
             .await
             .map_err(|source| BringUpError::Write(path, source))?;
+    }
+    if standing.held.order.plan.nodes.iter().any(adopt::is_box) {
+        let place = standing.held.order.directory.join("keys");
+        adopt::write_keys(&place).map_err(|source| BringUpError::Write(place, source))?;
     }
     let laid = standing.held.order.plan.nodes.iter().map(|node| async move {
         let image = images
@@ -86,6 +91,10 @@ pub async fn bring_up(
                     NotUp::NotReady { diagnosis, .. } => BringUpError::NotReady {
                         node: node.name().clone(),
                         diagnosis,
+                    },
+                    NotUp::NotAdopted(said) => BringUpError::Box {
+                        node: node.name().clone(),
+                        said,
                     },
                 })
             }
@@ -189,6 +198,7 @@ fn spec(
         accelerator,
         cpus: planned.node.cpus,
         memory: planned.node.memory,
+        nested: planned.node.nested,
         disks,
         nics: nics.collect::<Result<_, BringUpError>>()?,
         ignition_journal: match &ignition {

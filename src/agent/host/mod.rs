@@ -12,6 +12,7 @@ pub mod leftovers;
 pub mod limits;
 pub mod namespaces;
 pub mod needs;
+pub mod nested;
 pub mod networking;
 
 use devices::Condition;

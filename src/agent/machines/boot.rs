@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Machines, lock};
+use crate::agent::adopt::Adoption;
 use crate::agent::api::types::{NodeState, PowerState};
 use crate::agent::host::namespaces::{QEMU_OOM_SCORE, set_oom_score};
 use crate::agent::judging::Judging;
-use crate::agent::wait::{Limits, NotReady, check, until_ready};
+use crate::agent::wait::{Entrance, Limits, NotReady, check, until_ready};
 use crate::agent::watch::Subject;
 use crate::boot::evidence::{Evidence, Outcome};
 use crate::boot::phase::Phase;
@@ -42,6 +43,8 @@ pub enum NotUp {
         /// Why, as its judge has it.
         diagnosis: Box<Diagnosis>,
     },
+    /// It boots from a Vagrant box that could not be made the cluster's; what the box said.
+    NotAdopted(String),
 }
 
 impl Machines {
@@ -78,16 +81,12 @@ impl Machines {
         let judging = Judging::begin(&self.rounds(), subject, name.clone(), self.progress.clone());
         held.follow(name, &judging);
         let limits = limits(planned, accelerator);
-        let walked = until_ready(
-            planned,
-            &self.ssh,
-            &self.ways,
-            limits,
-            stopped,
-            &judging,
-            &self.progress,
-        )
-        .await;
+        let keys = held.order.directory.join("keys");
+        // A box is the cluster's own once its node was ready.
+        let host = held.host_keys.get(name).filter(|_| !held.has_been_ready(name));
+        let adoption = host.and_then(|host| Adoption::of(planned, &held.keys, host, &keys));
+        let entrance = self.entrance(adoption.as_ref());
+        let walked = until_ready(planned, entrance, limits, stopped, &judging, &self.progress).await;
         match walked {
             Ok(took) => {
                 let diagnosis = judging.end(Outcome::Ready).await;
@@ -108,8 +107,12 @@ impl Machines {
                 self.last_look(planned, why).await;
                 let outcome = match why {
                     NotReady::Late => Outcome::TimedOut,
-                    NotReady::Stopped | NotReady::Judged => Outcome::Failed,
+                    NotReady::Stopped | NotReady::Judged | NotReady::NotAdopted => Outcome::Failed,
                 };
+                if let Some(said) = adoption.as_ref().and_then(Adoption::given_up) {
+                    judging.end(outcome).await;
+                    return Err(NotUp::NotAdopted(said.to_owned()));
+                }
                 Err(NotUp::NotReady {
                     why,
                     diagnosis: Box::new(judging.end(outcome).await),
@@ -123,13 +126,21 @@ impl Machines {
         let (held, name) = (&self.held, planned.name());
         let stops = held.wait_for(name, |live| live.power != PowerState::Running);
         let checked = tokio::select! {
-            checked = check(planned, &self.ssh, &self.ways, limit) => checked.map(drop),
+            checked = check(planned, self.entrance(None), &self.progress, limit) => checked.map(drop),
             live = stops => Err(format!("its machine is {} by now", live.power)),
         };
         if checked.is_ok() && held.node_state(name) == NodeState::Failed {
             held.set_node(name, NodeState::Ready, None);
         }
         checked
+    }
+
+    fn entrance<'a>(&'a self, adoption: Option<&'a Adoption>) -> Entrance<'a> {
+        Entrance {
+            ssh: &self.ssh,
+            ways: &self.ways,
+            adoption,
+        }
     }
 
     /// Tells when a node's machine stops, and why.
@@ -140,7 +151,8 @@ impl Machines {
             .map_or_else(|| watch::channel(None).1, watch::Sender::subscribe)
     }
 
-    /// What can be asked of a node once more before it is given up: its screen, and cloud-init where a login works.
+    /// What can be asked of a node once more before it is given up: its screen, and where a login works cloud-init
+    /// and the journal.
     async fn last_look(&self, planned: &PlannedNode, why: NotReady) {
         let held = &self.held;
         if why == NotReady::Stopped {
@@ -169,7 +181,20 @@ impl Machines {
             held.seen(planned.name(), Evidence::CloudInit { status });
             Some(())
         };
-        tokio::join!(screenshot, cloud_init);
+        let journal = async {
+            if !logged_in {
+                return None;
+            }
+            // The first complaints explain the later ones.
+            let command = "journalctl -b -q -p warning -o short --no-pager | head -n 200";
+            let output = self.ssh.run(planned, command, LAST_LOOK).await.ok()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            if !text.is_empty() {
+                held.seen(planned.name(), Evidence::Journal { text });
+            }
+            Some(())
+        };
+        tokio::join!(screenshot, cloud_init, journal);
     }
 
     /// Where memory runs out, a machine is to be killed rather than the agent: one lost node is told, a lost agent is not.

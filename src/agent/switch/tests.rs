@@ -36,6 +36,7 @@ fn plan(kind: NetworkKind) -> Plan {
             name: name(&format!("worker-{number}")),
             role: name("worker"),
             cpus: 1,
+            nested: false,
             memory: ByteSize::mib(64),
             disk: None,
             image: ImageSource::File("/disk".into()),

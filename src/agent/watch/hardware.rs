@@ -8,7 +8,7 @@ use super::Gathered;
 use super::pace::Pace;
 use crate::boot::evidence::{CpuMode, Evidence, Life, PauseReason, VirtioDevice, VirtioKind};
 use crate::hypervisor::{
-    Connection, HypervisorError, ObjectName, Questions, Registers, TextScreen, VirtioState,
+    Connection, HypervisorError, ObjectName, Questions, Registers, TextMemory, TextScreen, VirtioState,
 };
 
 /// Before this, there is nothing but firmware to see; and while nothing is to be looked at, how often that is reconsidered.
@@ -20,6 +20,7 @@ struct Look {
     run_state: Option<String>,
     virtio: Option<Vec<VirtioState>>,
     registers: Option<Registers>,
+    memory: Option<TextMemory>,
     screen: Option<TextScreen>,
 }
 
@@ -36,7 +37,8 @@ pub(super) async fn watch(connection: Connection, domain: ObjectName, pace: Arc<
         }
         let began = Instant::now();
         let (name, can) = (domain.to_string(), questions.unwrap_or_default());
-        let look = connection.run(move |connection| look(connection, &name, can));
+        let known = (before.memory.clone(), before.screen.clone());
+        let look = connection.run(move |connection| look(connection, &name, can, known));
         // That a machine has stopped is told by libvirt's events; it may be started again.
         if let Ok(now) = look.await {
             for evidence in news(&before, &now) {
@@ -58,7 +60,26 @@ pub(super) async fn watch(connection: Connection, domain: ObjectName, pace: Arc<
     }
 }
 
-fn look(connection: &Connection, domain: &str, can: Questions) -> Result<Look, HypervisorError> {
+/// What the display's memory held before, and what was shown of it.
+type Known = (Option<TextMemory>, Option<TextScreen>);
+
+fn look(
+    connection: &Connection,
+    domain: &str,
+    can: Questions,
+    (memory_before, screen_before): Known,
+) -> Result<Look, HypervisorError> {
+    let memory = match can.human {
+        true => connection.text_memory(domain).ok(),
+        false => None,
+    };
+    let screen = if memory == memory_before {
+        screen_before
+    } else {
+        memory
+            .as_ref()
+            .and_then(|memory| connection.text_screen(domain, memory))
+    };
     Ok(Look {
         run_state: Some(connection.run_state(domain)?),
         virtio: match can.virtio {
@@ -70,10 +91,8 @@ fn look(connection: &Connection, domain: &str, can: Questions) -> Result<Look, H
             true => connection.registers(domain).ok(),
             false => None,
         },
-        screen: match can.human {
-            true => connection.text_screen(domain).ok().flatten(),
-            false => None,
-        },
+        memory,
+        screen,
     })
 }
 
@@ -238,6 +257,7 @@ mod tests {
                 state("virtio-blk"),
             ]),
             registers: Some(REAL),
+            memory: None,
             screen: Some(TextScreen(vec!["a".to_owned()])),
         };
         let first = news(&Look::default(), &look());

@@ -11,6 +11,18 @@ use crate::boot::verdict::Change;
 /// Less than this much read from its disks, and a machine has loaded no kernel.
 const NO_KERNEL: u64 = 2 << 20;
 
+/// What a firmware reads of a disk before it starts its boot sector, whatever the size of a sector.
+const ONE_SECTOR: u64 = 4096;
+
+/// Seconds of CPU time after which a boot sector that did nothing else will do nothing else.
+const COMPUTED: f64 = 8.0;
+
+/// A system that has had nothing to do for so long since it came up is not going to do anything by itself.
+const REST: Duration = Duration::from_secs(20);
+
+/// After a login prompt, a unit may hold up the SSH server for a minute and more.
+const SLOW_UNIT: Duration = Duration::from_secs(75);
+
 /// What speaks for an absence: since when, and from when on it ends the wait.
 struct Held {
     since: Duration,
@@ -25,6 +37,7 @@ impl Judge {
         if self.ready_at.is_some() {
             return;
         }
+        self.look_for_rest();
         self.network_absences();
         self.login_absences();
         self.machine_absences();
@@ -44,6 +57,44 @@ impl Judge {
     pub(super) fn over(&self) -> bool {
         let limit = self.context.as_ref().and_then(|context| context.limit);
         self.ended.is_some() || limit.is_some_and(|limit| self.now >= limit)
+    }
+
+    /// Remembers when the system, up and without anything to do, had nothing more to come: what is slow is not idle.
+    fn look_for_rest(&mut self) {
+        if self.boot.rested.is_none() && !self.waits_for_a_job() {
+            let up = match self.boot.login {
+                Some(login) => Some(login + REST),
+                None if !self.boot.printed => self.kernel_since().map(|begun| begun + 6 * REST),
+                None if self.boot.phase >= Phase::Userspace => {
+                    Some(self.moves.line + Duration::from_secs(self.quiet()))
+                }
+                None => None,
+            };
+            self.boot.rested = up
+                .filter(|up| *up <= self.now && self.has_rested(REST))
+                .map(|_| self.now);
+        }
+    }
+
+    /// Whether it has had nothing to do for so long.
+    fn has_rested(&self, least: Duration) -> bool {
+        let since = self.rest.since(self.now);
+        since.is_some_and(|since| self.now.saturating_sub(since) >= least)
+    }
+
+    /// systemd says after some seconds what it waits for, and again and again.
+    fn waits_for_a_job(&self) -> bool {
+        let job = self.boot.job.as_ref();
+        job.is_some_and(|job| job.last + Duration::from_secs(10) > self.now)
+    }
+
+    /// Since when a kernel has been running.
+    fn kernel_since(&self) -> Option<Duration> {
+        let steps = self.timeline.steps(self.now);
+        let kernel = steps
+            .iter()
+            .find(|step| step.boot == self.boot.number && step.phase >= Phase::Kernel);
+        kernel.map(|step| step.from())
     }
 
     fn fatal(&self) -> bool {
@@ -77,7 +128,7 @@ impl Judge {
         if let Some(login) = self.boot.login {
             return match self.boot.cloud_init {
                 Some(begun) => self.past_point(begun, 600),
-                None if seeded => self.past_point(login, 30),
+                None if seeded => self.boot.rested.or_else(|| self.past_point(login, 30)),
                 None => Some(login),
             };
         }
@@ -85,26 +136,26 @@ impl Judge {
             return Some(self.now);
         }
         if self.boot.printed {
-            // A system without a login prompt on its console has come as far as it will when it prints no more. systemd
-            // says after some seconds what it waits for.
-            let waits = self
+            // A system without a login prompt on its console has come as far as it will when it prints no more.
+            let up = self.boot.phase >= Phase::Initramfs && !self.waits_for_a_job();
+            return self
                 .boot
-                .job
-                .as_ref()
-                .is_some_and(|job| job.last + Duration::from_secs(10) > self.now);
-            let quiet = if self.boot.welcomes > 0 { 150 } else { 45 };
-            let up = self.boot.phase >= Phase::Initramfs && !waits;
-            return self.past_point(self.moves.line, quiet).filter(|_| up);
+                .rested
+                .or_else(|| self.past_point(self.moves.line, self.quiet()))
+                .filter(|_| up);
         }
         // A silent system: long after its kernel came up, with nothing to do.
-        let begun = self
-            .timeline
-            .steps(self.now)
-            .iter()
-            .find(|step| step.boot == self.boot.number && step.phase >= Phase::Kernel)
-            .map(|step| step.from())?;
+        if self.boot.rested.is_some() {
+            return self.boot.rested;
+        }
+        let begun = self.kernel_since()?;
         let idle = self.moves.counters.is_none() || self.moves.load < 0.15;
         self.past_point(begun, 120).filter(|_| idle)
+    }
+
+    /// After so many seconds without a line, a system that shows no login prompt has said what it had to say.
+    fn quiet(&self) -> u64 {
+        if self.boot.welcomes > 0 { 150 } else { 45 }
     }
 
     /// Whether it was given a seed for cloud-init.
@@ -150,9 +201,22 @@ impl Judge {
     }
 
     /// Held since a time, and ending the wait after the cause's grace, counted from when the system had settled.
+    ///
+    /// A node that has nothing to do is not slow: then the grace is not stretched.
     fn since(&self, cause: Cause, since: Duration, detail: impl Into<String>, evidence: Vec<String>) -> Held {
         let ends = match (self.settled(), self.grace(cause)) {
-            (Some(settled), Some(grace)) => Some(since.max(settled) + grace),
+            (Some(settled), Some(grace)) => {
+                let from = since.max(settled);
+                let short = match cause.ends() {
+                    Ends::Scaled(seconds) => Duration::from_secs(seconds),
+                    _ => grace,
+                };
+                let idle = self.boot.rested.is_some() && from + short <= self.now && self.has_rested(short);
+                let before = self.suspects.get(&cause).and_then(|known| known.ends);
+                // Once certain, certain for as long as it holds.
+                let certain = before.filter(|ends| *ends <= self.now);
+                certain.or(if idle { Some(self.now) } else { Some(from + grace) })
+            }
             _ => None,
         };
         Held {
@@ -317,6 +381,12 @@ impl Judge {
                 let mut held = self.since(Cause::SshdNotRunning, since, detail, evidence);
                 if let Some(settled) = settled.filter(|_| told) {
                     held.ends = Some(since.max(settled) + self.scaled(10));
+                } else if self.waits_for_a_job() {
+                    // The server may be what is started next.
+                    held.ends = None;
+                } else if let (Some(ends), Some(login)) = (held.ends, self.boot.login) {
+                    // Somebody may log in at the console long before a slow unit lets the server start.
+                    held.ends = Some(ends.max(login + SLOW_UNIT));
                 }
                 held
             });
@@ -334,14 +404,17 @@ impl Judge {
             });
         self.hold(Cause::SshFiltered, filtered);
 
-        for (contact, cause) in [
-            (Contact::NoBanner, Cause::SshdSilent),
-            (Contact::Closed, Cause::SshClosed),
-            (Contact::NotAllowed, Cause::LoginNotAllowed),
+        // Each try waits 20 s for a banner.
+        for (contact, least, cause) in [
+            (Contact::NoBanner, 2, Cause::SshdSilent),
+            (Contact::Closed, 3, Cause::SshClosed),
+            (Contact::NotAllowed, 3, Cause::LoginNotAllowed),
         ] {
-            let held = is(contact, 3).map(|since| {
+            let held = is(contact, least).map(|since| {
                 let mut held = self.since(cause, since, self.ssh.text.clone(), told(&self.ssh.text));
-                if held.ends.is_none() {
+                if self.waits_for_a_job() {
+                    held.ends = None;
+                } else if held.ends.is_none() {
                     held.ends = self.grace(cause).map(|grace| since + grace * 3);
                 }
                 held
@@ -381,8 +454,10 @@ impl Judge {
     /// A key may come late: cloud-init writes it, and a server may be up before that.
     fn refused_key(&self, cause: Cause, since: Duration, count: u32) -> Held {
         let lasted = self.now.saturating_sub(since);
+        let idle = self.boot.rested.is_some() && self.has_rested(REST);
         let certain = match (self.boot.cloud_done, self.settled()) {
             (Some(_), _) => self.ssh.denied_after >= 2,
+            (None, Some(_)) if idle => count >= 3 && lasted >= Duration::from_secs(10),
             (None, Some(_)) => count >= 3 && lasted >= self.scaled(10),
             (None, None) if self.seeded() || self.boot.cloud_init.is_some() => {
                 count >= 4 && lasted >= self.scaled(60)
@@ -446,6 +521,18 @@ impl Judge {
         });
         let stuck = little.filter(|_| early && started).map(|counters| {
             let since = self.moves.reads_since.max(began);
+            // A sector that holds a loader reads the rest of it at once, or prints what it waits for. One that only
+            // computes, for seconds of CPU time however long they take, does neither.
+            let mute = self
+                .recent
+                .back()
+                .is_none_or(|text| text.starts_with("Booting from "));
+            let computed = counters.cpu_time_seconds - self.moves.cpu_at_read;
+            let certain = mute && real && counters.disk_read_bytes <= ONE_SECTOR && computed >= COMPUTED;
+            let grace = match certain {
+                true => Some(Duration::from_secs(10)),
+                false => self.grace(Cause::BootSectorStuck),
+            };
             let mut evidence = vec![format!(
                 "{} bytes read from its disks, and no more",
                 counters.disk_read_bytes
@@ -458,7 +545,7 @@ impl Judge {
             }
             Held {
                 since,
-                ends: self.grace(Cause::BootSectorStuck).map(|grace| since + grace),
+                ends: grace.map(|grace| since + grace),
                 detail: String::new(),
                 evidence,
             }
@@ -506,7 +593,10 @@ impl Judge {
         });
         let network = job.as_ref().is_some_and(|job| {
             let what = job.what.to_ascii_lowercase();
-            what.contains("network") || what.contains("online")
+            // Not whatever has to do with networks: what waits for one to come up.
+            ["online", "network to be", "networking", "raise network", "dhcp"]
+                .iter()
+                .any(|word| what.contains(word))
         });
         let held = job.map(|job| Held {
             since: job.since,

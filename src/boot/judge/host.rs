@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Judge;
+use super::{Judge, Rest};
 use crate::boot::cause::Cause;
 use crate::boot::evidence::{Counters, CpuMode, Life, PauseReason, StopReason, VirtioDevice, VirtioKind};
 use crate::boot::phase::Phase;
@@ -147,6 +147,7 @@ impl Judge {
             let read = counters.disk_read_bytes != before.disk_read_bytes;
             if read {
                 self.moves.reads_since = now;
+                self.moves.cpu_at_read = counters.cpu_time_seconds;
             }
             if read || counters.disk_write_bytes != before.disk_write_bytes {
                 self.moves.last = now;
@@ -156,6 +157,7 @@ impl Judge {
             }
         } else {
             self.moves.reads_since = now;
+            self.moves.cpu_at_read = counters.cpu_time_seconds;
             self.moves.cpu = now;
         }
         self.net.sent = Some(counters.net_tx_packets);
@@ -169,6 +171,7 @@ impl Judge {
             _ => self.now,
         };
         self.registers = Some((mode, halted, since));
+        self.rest.look(self.now, halted);
         match mode {
             CpuMode::Kernel => self.silently_reach(Phase::Kernel),
             CpuMode::User => self.silently_reach(Phase::Initramfs),
@@ -198,5 +201,45 @@ impl Judge {
             self.silently_reach(Phase::Userspace);
         }
         self.devices = devices;
+    }
+}
+
+/// Looks that are remembered, and how many of them it takes to say anything.
+const LOOKS: usize = 6;
+const LEAST_LOOKS: usize = 4;
+
+/// Looks that are further apart tell nothing of the time between them.
+const STALE: Duration = Duration::from_secs(30);
+
+impl Rest {
+    fn look(&mut self, at: Duration, halted: bool) {
+        if self
+            .looks
+            .back()
+            .is_some_and(|(last, _)| at.saturating_sub(*last) > STALE)
+        {
+            *self = Self::default();
+        }
+        if self.looks.len() >= LOOKS {
+            self.looks.pop_front();
+        }
+        self.looks.push_back((at, halted));
+        // Attempts to log in keep it busy for a part of the time.
+        let halts = self.looks.iter().filter(|(_, halted)| *halted).count();
+        let rests = self.looks.len() >= LEAST_LOOKS && halts * 2 >= self.looks.len();
+        let first = self.looks.iter().find(|(_, halted)| *halted).map(|(at, _)| *at);
+        self.since = match self.since {
+            Some(since) if rests => Some(since),
+            _ => first.filter(|_| rests),
+        };
+    }
+
+    /// Since when it has had nothing to do, as known at a time.
+    pub(super) fn since(&self, now: Duration) -> Option<Duration> {
+        let fresh = self
+            .looks
+            .back()
+            .is_some_and(|(last, _)| now.saturating_sub(*last) <= STALE);
+        self.since.filter(|_| fresh)
     }
 }

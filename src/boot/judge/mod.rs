@@ -43,6 +43,7 @@ pub struct Judge {
     ssh: SshFacts,
     devices: Vec<VirtioDevice>,
     registers: Option<(CpuMode, bool, Duration)>,
+    rest: Rest,
     qemu_log: VecDeque<String>,
     paused_since: Option<Duration>,
     reset_at: Option<Duration>,
@@ -76,6 +77,8 @@ struct Boot {
     firmware: bool,
     /// A bootloader has spoken.
     loader: bool,
+    /// The firmware tried the network before any disk: that is what was to be booted.
+    network_first: bool,
     kernel: bool,
     /// Some program of an initial RAM disk that is not systemd's has spoken.
     initrd: bool,
@@ -86,6 +89,8 @@ struct Boot {
     welcomes: u32,
     began: Duration,
     login: Option<Duration>,
+    /// Up, and since then without anything to do, as its CPU showed.
+    rested: Option<Duration>,
     cloud_init: Option<Duration>,
     cloud_done: Option<Duration>,
     panic: Option<Dying>,
@@ -107,6 +112,7 @@ impl Default for Boot {
             printed: false,
             firmware: false,
             loader: false,
+            network_first: false,
             kernel: false,
             initrd: false,
             init_of_initrd: false,
@@ -114,6 +120,7 @@ impl Default for Boot {
             welcomes: 0,
             began: Duration::ZERO,
             login: None,
+            rested: None,
             cloud_init: None,
             cloud_done: None,
             panic: None,
@@ -191,6 +198,17 @@ struct Moves {
     load: f64,
     counted: Duration,
     reads_since: Duration,
+    /// CPU time, in seconds, when it last read from a disk.
+    cpu_at_read: f64,
+}
+
+/// Whether the first CPU has anything to do: it halts when it has not. Other than by its share of CPU time, one that is
+/// kept waiting by a busy host is not taken for idle.
+#[derive(Debug, Default)]
+struct Rest {
+    /// The last looks: when, and whether it had halted.
+    looks: VecDeque<(Duration, bool)>,
+    since: Option<Duration>,
 }
 
 /// What is known of the node's network.
@@ -345,6 +363,7 @@ impl Judge {
             Evidence::Ssh(ssh) => self.see_ssh(ssh),
             Evidence::ReadyCommand(command) => self.see_ready_command(&command),
             Evidence::CloudInit { status } => self.see_cloud_init(&status),
+            Evidence::Journal { text } => self.read_journal(&text),
             Evidence::IgnitionJournal { text } => self.see_ignition_journal(&text),
             Evidence::QemuLog { text } => self.see_qemu_log(&text),
             Evidence::HostDiskFull { path } => self.suspect(Cause::HostDiskFull, path, Vec::new()),
@@ -379,6 +398,8 @@ impl Judge {
     }
 
     fn enter_now(&mut self, phase: Phase) {
+        let disk_tried = self.boot.phase >= Phase::Bootloader || self.boot.hints.contains_key(&Hint::Disk);
+        self.boot.network_first |= phase == Phase::Netboot && !disk_tried;
         let (boot, at, before) = (self.boot.number, self.now, self.boot.phase);
         // What runs beside the others ends by itself.
         if before != phase && before != Phase::FirstBoot {
@@ -452,6 +473,7 @@ impl Judge {
         };
         self.reset_at = None;
         self.moves.last = at;
+        self.rest = Rest::default();
         self.net = Net {
             clash: self.net.clash.take(),
             ..Net::default()

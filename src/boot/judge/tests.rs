@@ -521,6 +521,22 @@ fn a_silent_machine_is_judged_from_outside() {
     });
     assert_eq!(live.wait(60).unwrap().1, Cause::RootNotFound);
 
+    // One whose lines are longer than the screen is wide.
+    let mut live = Live::of(context());
+    live.see(
+        4.0,
+        Evidence::Screen {
+            lines: vec![
+                "[    2.600000] Kernel panic - not syncing: VFS: Unable to mount root fs on unkno".to_owned(),
+                "wn-block(0,0)".to_owned(),
+                "[    2.700000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs".to_owned(),
+                " on unknown-block(0,0) ]---".to_owned(),
+            ],
+        },
+    );
+    let told = live.judge.verdict().unwrap();
+    assert!(told.sentence.contains("unknown-block(0,0)"), "{told:?}");
+
     // A boot sector that leads nowhere.
     let mut live = Live::of(context());
     live.print(1.0, "SeaBIOS (version 1.16)\r\nBooting from Hard Disk...\r\n");
@@ -626,6 +642,130 @@ fn a_ready_command_that_fails_says_why() {
         verdict.fatal && verdict.evidence.contains(&"kubelet: not yet".to_owned()),
         "{verdict:?}"
     );
+}
+
+/// One second of a node whose first CPU halts, or does not.
+fn a_second(live: &mut Live, at: u64, halted: bool) {
+    let mode = CpuMode::Kernel;
+    live.see(at as f64, Evidence::Registers { mode, halted });
+}
+
+#[test]
+fn translation_makes_nobody_wait_for_an_idle_node() {
+    let tcg = || Context {
+        accelerator: Accelerator::Tcg,
+        first_boot: FirstBoot::CloudInit,
+        ..context()
+    };
+    let told = |contact: fn() -> Ssh, halted: bool| {
+        let mut live = Live::of(tcg());
+        live.boot();
+        live.see(9.0, dhcp(DhcpMessage::Ack, Some("10.0.0.5")));
+        for at in 10..1000 {
+            a_second(&mut live, at, halted);
+            if at % 5 == 0 {
+                live.ssh(at as f64, contact());
+            }
+            if let Some((at, cause)) = live.wait(at) {
+                return Some((cause, at));
+            }
+        }
+        None
+    };
+    let no_banner: fn() -> Ssh = || Ssh::NoBanner;
+    let refused: fn() -> Ssh = || Ssh::Refused;
+    for (contact, cause, least, most) in [
+        (no_banner, Cause::SshdSilent, 60, 120),
+        (denied, Cause::SshKeyRefused, 20, 45),
+        // A unit that sleeps for a minute may stand before the server.
+        (refused, Cause::SshdNotRunning, 75, 120),
+    ] {
+        let (idle, at) = told(contact, true).unwrap();
+        assert_eq!(idle, cause);
+        assert!((least..=most).contains(&at), "{cause} {at}");
+        // One that works is waited for.
+        let (_, later) = told(contact, false).unwrap();
+        assert!(later > at + 30, "{cause} {later}");
+    }
+}
+
+#[test]
+fn a_server_behind_a_unit_that_is_still_starting_is_waited_for() {
+    let mut live = Live::of(context());
+    live.boot();
+    live.see(9.0, dhcp(DhcpMessage::Ack, Some("10.0.0.5")));
+    for at in 10..400u64 {
+        a_second(&mut live, at, true);
+        live.ssh(at as f64, Ssh::Refused);
+        let job = format!("\r[ ***  ] Job slow.service/start running ({at}s / no limit)");
+        live.print(at as f64, &job);
+    }
+    assert_eq!(live.wait(401), None);
+}
+
+#[test]
+fn a_boot_sector_that_computes_for_seconds_holds_no_loader() {
+    let computing = |text: &str| {
+        let mut live = Live::of(Context {
+            accelerator: Accelerator::Tcg,
+            ..context()
+        });
+        live.print(1.0, text);
+        for at in 2..300 {
+            live.see(
+                f64::from(at),
+                Evidence::Registers {
+                    mode: CpuMode::Real,
+                    halted: false,
+                },
+            );
+            let counters = Counters {
+                cpu_time_seconds: f64::from(at),
+                disk_read_requests: 1,
+                disk_read_bytes: 512,
+                ..Counters::default()
+            };
+            live.see(f64::from(at), Evidence::Counters(counters));
+            if let Some(told) = live.wait(at as u64) {
+                return Some(told);
+            }
+        }
+        None
+    };
+    let (at, cause) = computing("SeaBIOS (version 1.16)\r\nBooting from Hard Disk...\r\n").unwrap();
+    assert_eq!(cause, Cause::BootSectorStuck);
+    assert!(at <= 20, "{at}");
+    // Code that prints something may wait for a key.
+    let (at, _) =
+        computing("SeaBIOS (version 1.16)\r\nBooting from Hard Disk...\r\nF1  Windows, F2  Linux\r\n")
+            .unwrap();
+    assert!(at > 100, "{at}");
+}
+
+#[test]
+fn a_journal_explains_but_ends_nothing() {
+    let mut live = Live::of(Context {
+        ready_command: Some("test".to_owned()),
+        ..context()
+    });
+    live.boot().ssh(10.0, Ssh::LoggedIn);
+    let text = "May 12 10:00:00 n systemd[1]: Failed to start kubelet.service - kubelet.\nMay 12 10:00:01 n kernel: Kernel panic - not syncing: quoted\n";
+    live.see(
+        11.0,
+        Evidence::Journal {
+            text: text.to_owned(),
+        },
+    );
+    assert_eq!(live.verdict(), None);
+    let failed = ReadyCommand {
+        exit_status: Some(1),
+        ..ReadyCommand::default()
+    };
+    live.see(12.0, Evidence::ReadyCommand(failed));
+    let verdict = live.judge.verdict().unwrap();
+    assert_eq!(verdict.code, Cause::ReadyCommandFailed);
+    let others: Vec<Cause> = verdict.others.iter().map(|other| other.code).collect();
+    assert_eq!(others, [Cause::UnitFailed]);
 }
 
 fn words() -> impl Strategy<Value = String> {

@@ -15,6 +15,12 @@ const FAILURES: usize = 24;
 /// Characters of a line that are kept to be shown.
 const SHOWN: usize = 240;
 
+/// Lines of a screen that are read.
+const SCREEN: usize = 100;
+
+/// Lines of a guest's journal that are read: more were not asked for.
+const JOURNAL_LINES: usize = 200;
+
 /// SeaBIOS breaks lines here, in the middle of a word.
 const WRAP: usize = 80;
 
@@ -38,11 +44,12 @@ impl Judge {
 
     /// The VGA screen: only what is new on it, and only where the system itself prints nothing on the serial line.
     pub(super) fn read_screen(&mut self, lines: Vec<String>) {
+        let lines = unwrapped(lines);
         if !self.boot.printed {
             let fresh: Vec<String> = lines
                 .iter()
                 .filter(|line| !line.trim().is_empty() && !self.screen.contains(line))
-                .take(100)
+                .take(SCREEN)
                 .map(|line| line.chars().filter(|c| !c.is_control()).collect())
                 .collect();
             for line in fresh {
@@ -56,7 +63,24 @@ impl Judge {
             }
         }
         self.screen = lines;
-        self.screen.truncate(100);
+    }
+
+    /// The guest's own log, of a guest that can be logged in to: it complains there of what its console may not show.
+    pub(super) fn read_journal(&mut self, text: &str) {
+        for text in text.lines().take(JOURNAL_LINES) {
+            let line = Line::of(text);
+            let text: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+            match marks::read(&line, self.place()) {
+                Some(Sign::Failed {
+                    dependency: false,
+                    what,
+                }) => self.suspect(Cause::UnitFailed, what, vec![text]),
+                Some(Sign::Cause(cause, detail)) if cause.weight() == Weight::Complaint => {
+                    self.suspect(cause, detail, vec![text]);
+                }
+                _ => {}
+            }
+        }
     }
 
     fn read_from_screen(&mut self, text: &str) {
@@ -91,12 +115,12 @@ impl Judge {
         }
         let early = self.boot.phase <= Phase::Bootloader;
         let worth = marks::worth_reading(text);
+        // The kernel's and systemd's lines: the system itself speaks on this console.
+        self.boot.printed |= !early && text.starts_with('[');
         if worth || self.boot.panic.is_some() {
             self.read_parts(text, false);
         } else {
             self.moves.last = self.now;
-            // The kernel's and systemd's lines: the system itself speaks on this console.
-            self.boot.printed |= !early && text.starts_with('[');
         }
         if early {
             self.read_wrapped(text, worth);
@@ -208,7 +232,7 @@ impl Judge {
             }
             Sign::Reach(phase) => {
                 if phase == Phase::Bootloader && !line.body.starts_with("Booting from ") {
-                    self.boot.loader = true;
+                    self.loader_speaks();
                 }
                 self.boot.init_of_initrd |= phase == Phase::Initramfs;
                 self.enter(phase);
@@ -410,12 +434,14 @@ impl Judge {
                     .entry(Hint::NoMemory)
                     .or_insert_with(|| (line.body.to_owned(), line.text.to_owned()));
             }
-            Cause::BootloaderWaits => self.boot.loader = true,
+            Cause::BootloaderWaits => self.loader_speaks(),
             Cause::InitramfsShell | Cause::PassphraseWanted => self.enter(Phase::Initramfs),
             _ => {}
         }
         if matches!(cause.phase(), Phase::Netboot | Phase::Bootloader) {
-            self.boot.loader |= cause.phase() == Phase::Bootloader;
+            if cause.phase() == Phase::Bootloader {
+                self.loader_speaks();
+            }
             self.enter(cause.phase());
         }
         let detail = if detail.is_empty() && cause == Cause::BootloaderPrompt {
@@ -426,9 +452,15 @@ impl Judge {
         self.suspect(cause, detail, vec![line.text.to_owned()]);
     }
 
+    /// Something was booted: that another place had nothing to boot does not matter.
+    fn loader_speaks(&mut self) {
+        self.boot.loader = true;
+        self.suspects.retain(|cause, _| cause.phase() != Phase::Netboot);
+    }
+
     fn hint(&mut self, hint: Hint, detail: String, line: &Line<'_>) {
         if hint == Hint::Bootloader {
-            self.boot.loader = true;
+            self.loader_speaks();
             self.enter(Phase::Bootloader);
         }
         let detail = if detail.is_empty() {
@@ -436,8 +468,11 @@ impl Judge {
         } else {
             detail
         };
-        // A named device tells more than the general complaint before it.
-        let better = |old: &str| !old.contains('/') && !old.contains("UUID") && detail.contains('/');
+        let better = |old: &str| match hint {
+            Hint::Disk => tells_of_disk(&detail) > tells_of_disk(old),
+            // A named device tells more than the general complaint before it.
+            _ => !old.contains('/') && !old.contains("UUID") && detail.contains('/'),
+        };
         match self.boot.hints.get_mut(&hint) {
             Some((old, told)) if better(old) => {
                 *old = detail;
@@ -580,6 +615,38 @@ impl Boot {
             })
             .or_else(|| self.failures.first())
     }
+}
+
+/// The lines of a screen as they were printed: what is as long as the screen is wide goes on in the next line.
+fn unwrapped(lines: Vec<String>) -> Vec<String> {
+    let mut whole: Vec<String> = Vec::new();
+    let mut full = false;
+    for line in lines.into_iter().take(SCREEN) {
+        let is_full = line.chars().count() == WRAP;
+        match whole.last_mut().filter(|_| full && !line.starts_with('[')) {
+            Some(begun) => begun.push_str(&line),
+            None => whole.push(line),
+        }
+        full = is_full;
+    }
+    whole
+}
+
+/// How much a firmware's complaint of a boot option says: that something was there and was refused, more than that nothing
+/// was there; of a disk, more than of a drive without a medium, or of the shell that is tried last.
+fn tells_of_disk(detail: &str) -> u8 {
+    let other = ["DVD", "CD-ROM", "CDROM", "Floppy", "EFI Internal Shell"];
+    match (other.iter().any(|name| detail.contains(name)), is_refused(detail)) {
+        (true, _) => 0,
+        (false, false) => 1,
+        (false, true) => 2,
+    }
+}
+
+/// Whether a firmware's complaint is that of Secure Boot.
+pub(super) fn is_refused(detail: &str) -> bool {
+    (detail.contains("Access Denied") || detail.contains("Security Violation"))
+        && !detail.contains("EFI Internal Shell")
 }
 
 fn is_local_fs(what: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::text::is_refused;
 use super::{Judge, Kind, Suspect};
 use crate::boot::cause::{Cause, Ends, Weight};
 use crate::boot::evidence::{Outcome, VirtioDevice};
@@ -58,8 +59,11 @@ impl Judge {
     /// The node has come to a phase: what would have kept it from there was not so.
     pub(super) fn refute(&mut self, phase: Phase) {
         let furthest = self.past.furthest;
+        let loader = self.boot.loader;
         self.suspects.retain(|cause, suspect| {
             let last = match cause {
+                // That a firmware tries its disks too is no success of theirs.
+                cause if cause.phase() == Phase::Netboot && !loader => Phase::Bootloader,
                 Cause::QemuFailed
                 | Cause::QemuOutOfMemory
                 | Cause::HostDiskFull
@@ -112,7 +116,17 @@ impl Judge {
             .filter(|(cause, _)| cause.weight() == Weight::Fatal)
             .collect();
         // A network boot that is only the last resort explains nothing: the disk should have booted.
-        let meant = self.context.as_ref().is_some_and(|context| context.network_boot);
+        let meant =
+            self.boot.network_first || self.context.as_ref().is_some_and(|context| context.network_boot);
+        if meant && fatal.iter().any(|(cause, _)| cause.phase() == Phase::Netboot) {
+            // And where it is what was meant, that no disk boots either explains nothing.
+            fatal.retain(|(cause, _)| {
+                !matches!(
+                    cause,
+                    Cause::NoBootableDevice | Cause::BootDiskUnreadable | Cause::UefiShell
+                )
+            });
+        }
         let disk_failed =
             self.boot.hints.contains_key(&Hint::Disk) || self.suspects.contains_key(&Cause::UefiShell);
         if !meant && disk_failed && fatal.iter().any(|(cause, _)| cause.phase() == Phase::Firmware) {
@@ -179,7 +193,9 @@ impl Judge {
                         }
                     })
                     .or_else(|| {
-                        if early {
+                        // A later init system says which of its units failed; one without units has only fsck's words.
+                        let untold = cause == Cause::EmergencyMode && boot.failures.is_empty();
+                        if early || untold {
                             told(Cause::FilesystemCorrupt, hint(Hint::Damaged))
                         } else {
                             none()
@@ -215,7 +231,7 @@ impl Judge {
                 hint(Hint::Bootloader).map(|detail| (cause, detail))
             }
             Cause::NoBootableDevice | Cause::UefiShell => hint(Hint::Disk).map(|detail| {
-                if detail.contains("Access Denied") {
+                if is_refused(&detail) {
                     (Cause::SecureBootRefused, detail)
                 } else {
                     (cause, detail)
@@ -397,7 +413,8 @@ impl Judge {
         if let Some((cause, suspect)) = held {
             return (cause, suspect.clone(), false);
         }
-        if let Some((cause, suspect)) = &self.past.first {
+        // A boot that came up this time is explained by no failure of the one before.
+        if let Some((cause, suspect)) = self.past.first.as_ref().filter(|_| self.boot.login.is_none()) {
             return (*cause, suspect.clone(), false);
         }
         if self.boot.phase == Phase::Bootloader && !self.boot.loader {
@@ -421,6 +438,11 @@ impl Judge {
                 *cause != chosen && !(cause.weight() == Weight::Fatal && other.at >= suspect.at)
             })
             .filter(|(cause, _)| *cause != Cause::SilentButRunning || chosen.weight() < Weight::Complaint)
+            // Who has given up waits for nothing any more.
+            .filter(|(cause, _)| {
+                let waits = matches!(cause, Cause::JobWaiting | Cause::NetworkWaits);
+                !waits || chosen.weight() < Weight::Fatal
+            })
             .collect();
         rest.sort_by_key(|(cause, suspect)| (std::cmp::Reverse(cause.weight()), rank(*cause), suspect.at));
         rest.into_iter()
@@ -469,6 +491,7 @@ fn rank(cause: Cause) -> u8 {
         Cause::UnitFailed
         | Cause::CpuStall
         | Cause::TaskStuck
+        | Cause::JobWaiting
         | Cause::IgnitionNoConfig
         | Cause::SilentButRunning => 2,
         _ => 1,

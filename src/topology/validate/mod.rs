@@ -93,7 +93,7 @@ fn topology(cursor: &Cursor<'_>, inputs: &Inputs) -> Option<Topology> {
         nodes.as_deref().unwrap_or_default(),
     );
     object.finish(|key| {
-        matches!(key, "cpus" | "memory" | "disk" | "extra_disks")
+        matches!(key, "cpus" | "memory" | "disk" | "extra_disks" | "nested")
             .then(|| "put it under defaults, where it holds for every node, or into a group".to_owned())
     });
     Some(Topology {
@@ -256,6 +256,7 @@ impl Machine {
             memory,
             disk,
             extra_disks,
+            nested,
             networks: _,
             outer,
         } = self.settings;
@@ -269,6 +270,7 @@ impl Machine {
             disk: disk.flatten(),
             image: self.image,
             extra_disks: extra_disks.flatten().unwrap_or_default(),
+            nested: nested.flatten().unwrap_or_default(),
             networks: self.networks,
             forward,
             ssh_user: outer.ssh_user.flatten().unwrap_or_else(UserName::root),

@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub memory: Found<ByteSize>,
     pub disk: Found<ByteSize>,
     pub extra_disks: Found<Vec<ExtraDisk>>,
+    pub nested: Found<bool>,
     pub networks: Found<Vec<NamedNetwork>>,
     pub outer: Outer,
 }
@@ -84,6 +85,7 @@ impl Settings {
             memory: object.field("memory").map(|field| size(&field, &limits::MEMORY)),
             disk: object.field("disk").map(|field| size(&field, &limits::DISK)),
             extra_disks: object.field("extra_disks").map(|field| extra_disks(&field)),
+            nested: object.field("nested").map(|field| field.yes_or_no()),
             networks: object.field("networks").map(|field| networks(&field)),
             outer: Outer::read(object, inputs),
         }
@@ -109,6 +111,7 @@ impl Settings {
             memory: self.memory.or(further.memory),
             disk: self.disk.or(further.disk),
             extra_disks: self.extra_disks.or(further.extra_disks),
+            nested: self.nested.or(further.nested),
             networks: self.networks.or(further.networks),
             outer: self.outer.or(further.outer),
         }
@@ -123,6 +126,7 @@ impl Settings {
             && fine(&self.memory)
             && fine(&self.disk)
             && fine(&self.extra_disks)
+            && fine(&self.nested)
             && fine(&self.networks)
             && fine(&self.outer.forward)
             && fine(&self.outer.image)

@@ -38,7 +38,7 @@ image: {file: os-image/disk.qcow2}
 defaults: {cpus: 2, memory: 2GiB, disk: 20GiB}
 networks: {default: {nat: auto}, storage: {isolated: 10.9.0.0/24, mtu: 9000}}
 nodes:
-  worker: {count: 3, memory: 4GiB, extra_disks: [{size: 10GiB, serial: db}, {size: 1GiB}], networks: [default, storage]}
+  worker: {count: 3, memory: 4GiB, nested: true, extra_disks: [{size: 10GiB, serial: db}, {size: 1GiB}], networks: [default, storage]}
   control: {forward: [6443]}
 first_boot: {user_data: repo/ci/user-data.yml}
 ready: {command: systemctl is-system-running --wait, timeout: 5m}
@@ -78,6 +78,7 @@ fn a_whole_topology() {
     );
     assert_eq!(worker.forward, BTreeSet::from([22]));
     let control = &made.nodes[3];
+    assert!(worker.nested && !control.nested);
     assert_eq!(
         control.networks.iter().map(Name::as_str).collect::<Vec<_>>(),
         ["default"]
