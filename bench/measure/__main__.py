@@ -8,11 +8,11 @@ import sys
 
 from standin import Broken, Refused
 
-from . import image, put, start, ten
+from . import image, put, start, ten, vagrant
 from .place import Failed, place
 from .table import as_json, show
 
-PARTS = {"put": put, "check": start, "ten": ten, "image": image}
+PARTS = {"put": put, "check": start, "ten": ten, "image": image, "vagrant": vagrant}
 
 
 def main():

@@ -30,11 +30,11 @@ class Place:
         self.worker, self.rootfs, self.disks = worker, rootfs, disks
 
     @contextmanager
-    def container(self, role, label):
+    def container(self, role, label, rootfs=None):
         """A privileged container of the step's kind: a put's has the guest's disk at /tmp/build/put/os/tiny.qcow2."""
         volume = Path(tempfile.mkdtemp(dir=self.worker.mine))
         inputs = {"/tmp/build/put/os": Artifact(self.disks, True)} if role == "put" else {}
-        container = Container(self.worker, [], label, role, Type(self.rootfs, privileged=True), True,
+        container = Container(self.worker, [], label, role, Type(rootfs or self.rootfs, privileged=True), True,
                               spec.environment(role, {}), inputs=inputs, volumes={f"/tmp/build/{role}": volume})
         try:
             yield container
