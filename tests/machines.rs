@@ -77,6 +77,7 @@ impl Bed {
             uuid: planned.uuid,
             title: Text::new("a node".to_owned()),
             accelerator: Accelerator::Tcg,
+            nested: false,
             cpus: 1,
             nested: false,
             memory: planned.node.memory,
