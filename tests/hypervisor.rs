@@ -341,10 +341,8 @@ fn shows_itself(connection: &Connection, plan: &Plan, spec: &DomainSpec) {
         "{:?}",
         connection.registers(domain).map_err(told).expect("registers")
     );
-    eprintln!(
-        "{:?}",
-        connection.text_screen(domain).map_err(told).expect("a screen")
-    );
+    let memory = connection.text_memory(domain).map_err(told).expect("a memory");
+    eprintln!("{:?}", connection.text_screen(domain, &memory));
     let png = connection.screenshot(domain).map_err(told).expect("a picture");
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{} bytes", png.len());
     let nics = connection.nics(domain).map_err(told).expect("NICs");
