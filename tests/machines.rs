@@ -79,7 +79,6 @@ impl Bed {
             accelerator: Accelerator::Tcg,
             nested: false,
             cpus: 1,
-            nested: false,
             memory: planned.node.memory,
             disks: Vec::new(),
             nics: Vec::new(),
