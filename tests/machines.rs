@@ -75,7 +75,7 @@ impl Bed {
         let spec = DomainSpec {
             name: ObjectName::new(&plan.cluster, planned.name()),
             uuid: planned.uuid,
-            title: Text::new("a node".to_owned()),
+            title: Text::new("a node"),
             accelerator: Accelerator::Tcg,
             nested: false,
             cpus: 1,

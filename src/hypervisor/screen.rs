@@ -207,7 +207,7 @@ mod tests {
                 .chunks(4)
                 .map(|four| {
                     let word = four.iter().rev().fold(0u64, |word, cell| {
-                        word << 16 | u64::from(u16::from_le_bytes(*cell))
+                        (word << 16) | u64::from(u16::from_le_bytes(*cell))
                     });
                     format!("0x{word:016x}")
                 })

@@ -182,11 +182,8 @@ fn script_of(user: &str, name: &str, keys: &ClusterKeys, host: &HostKey) -> Stri
         ("host_public", host.public.as_str()),
         ("host_private", host.private.trim_end()),
     ];
-    let set: String = values
-        .iter()
-        .map(|(name, value)| format!("{name}='{value}'\n"))
-        .collect();
-    format!("{set}{SCRIPT}")
+    let lines = values.map(|(name, value)| format!("{name}='{value}'\n"));
+    lines.concat() + SCRIPT
 }
 
 #[cfg(test)]
