@@ -16,7 +16,8 @@ def test_twenty_nodes_get_ready(machine, image, disks, capsys):
     build = start(machine, image, disks, [put(tiny(NODES))], keep=True).wait(3000)
     assert build.status == "succeeded", build.log
     took = time.monotonic() - begun
-    ready = re.findall(r"(node-\d+)\s+ready after ([\d.]+) s", build.log)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", build.log)
+    ready = re.findall(r"(node-\d+)\s+ready after ([\d.]+) s", plain)
     assert len({name for name, _ in ready}) == NODES, build.log
     container = build.steps["put nodes"].container
     beyond = sorted(beyond_guest(p["pid"], 128) for p in machine.ps(container) if p["comm"].startswith("qemu-system"))
