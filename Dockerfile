@@ -56,7 +56,8 @@ RUN printf 'path-exclude=%s\n' '/usr/share/doc/*' '/usr/share/man/*' '/usr/share
         qemu-utils >/dev/null 2>/tmp/apt.log \
     || { cat /tmp/apt.log; exit 1; } \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/* /tmp/* /usr/share/doc/qemu* \
-           /etc/libvirt/qemu/networks/autostart/* /etc/machine-id /var/lib/dbus/machine-id
+           /etc/libvirt/qemu/networks/autostart/* /etc/machine-id /var/lib/dbus/machine-id \
+ && mkdir -p /var/log/libvirt
 COPY --from=probe /probe /usr/share/libvirt-resource/probe
 COPY --from=build /src/target/release/check /src/target/release/in /src/target/release/out /opt/resource/
 COPY --from=build /src/target/release/nodectl /usr/local/bin/nodectl

@@ -89,7 +89,7 @@ BOOTS = {
     "docker run, no NET_RAW": (f"{NAT} --cap-drop NET_RAW", "user-mode"),
     "docker run, no NET_BIND_SERVICE": (f"{NAT} --cap-drop NET_BIND_SERVICE", "user-mode"),
     "docker run, NET_ADMIN alone": ("--cap-add NET_ADMIN", "user-mode"),
-    "docker run --read-only with SYS_ADMIN": ("--read-only --tmpfs /tmp --tmpfs /run --tmpfs /var/lib/libvirt-resource:exec --cap-add SYS_ADMIN --security-opt apparmor=unconfined", "user-mode"),
+    "docker run --read-only with SYS_ADMIN": ("--read-only --tmpfs /tmp:exec --tmpfs /run --tmpfs /var/lib/libvirt-resource:exec --cap-add SYS_ADMIN --security-opt apparmor=unconfined", "user-mode"),
 }
 
 
@@ -199,8 +199,10 @@ def test_kill_without_namespaces(docker, image, work, who, at):
         victims = [line.split()[0] for line in listed if line.partition(" ")[2].startswith(VICTIMS[who])]
         assert victims, (who, listed)
         subprocess.run(["docker", "exec", name, "sh", "-c", f"kill -9 {victims[0]}"], check=True)
+        # Of a cluster that is lost once it stood, its agent stays to tell the next caller what happened.
+        tells = who in ("libvirtd", "virtlogd") and at == "SSH BY"
         until = time.monotonic() + PROMISED
-        while (left := parts(name)) and time.monotonic() < until:
+        while (left := [part for part in parts(name) if not (tells and "nodectl agent" in part)]) and time.monotonic() < until:
             time.sleep(0.2)
         ROWS.append((f"kill -9 {who}", "-", "user-mode", "-", f"at: {at}; left after {PROMISED} s: {', '.join(left) or 'nothing'}"))
         assert not left, left
