@@ -146,35 +146,3 @@ def test_from_an_unprivileged_task_by_the_api(machine, image, disks):
                  "node-1:/nowhere: ", "status 1", "the topology's collect has no nothing: it has hostname", "\nnode-2\n"]:
         assert word in said, (word, said)
     assert TOKEN not in build.log
-
-
-TWICE = r"""
-export NODES_DIR=nodes
-nodectl ssh debian-1 -- 'cat /proc/sys/kernel/random/boot_id; echo kept > /root/kept; sync' > boot
-nodectl power cut debian-1; nodectl power on debian-1; nodectl wait --junit ready.xml; cat ready.xml
-nodectl ssh debian-1 -- cat /root/kept
-nodectl logs; ls -1 logs/debian-1; grep -c 'Linux version' logs/debian-1/journal.log
-nodectl power off debian-1; nodectl list
-nodectl power on debian-1; nodectl wait
-nodectl ssh debian-1 -- 'modprobe pvpanic-mmio pvpanic-pci 2>/dev/null; modprobe pvpanic 2>/dev/null; (sleep 1; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &'
-n=0; until nodectl power status debian-1 | grep -q crashed; do sleep 1; n=$(expr $n + 1); [ $n -lt 240 ]; done
-nodectl list
-nodectl power on debian-1 || echo "status $?"
-nodectl wait --junit crashed.xml || echo "status $?"
-nodectl power cycle debian-1; nodectl wait; nodectl ssh debian-1 -- cat /root/kept
-"""
-
-
-def test_a_distribution_is_cut_and_switched_off_in_order(machine, image, disks):
-    import shutil
-
-    from cluster import given
-    shutil.copy(given("GUEST_DEBIAN", "disk image of the Debian guest"), disks / "debian.qcow2")
-    params = {"image": {"file": "os/debian.qcow2"}, "defaults": {"cpus": 1, "memory": "512MiB"}, "nodes": {"debian": {"count": 1}}}
-    build = start(machine, image, disks, [put(params, inputs="all"), task(TWICE)]).wait(1500)
-    print(build.log)
-    assert build.status == "succeeded", build.log
-    said = build.log.replace("\r", "")
-    for word in ["kept\n", "cloud-init-output.log\ncloud-init.log\nconsole.log\njournal.log\nkernel.log\n", "\n2\n", "off       off", "crashed", "has panicked, its machine stands still",
-                 "its machine has crashed"]:
-        assert word in said, (word, said)
