@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::script;
 use crate::agent::api::types::Cluster;
 
 /// `forwards`: NODE PORT HOST:PORT, one line a forward, in the topology's order.
@@ -27,21 +28,19 @@ pub fn hosts(cluster: &Cluster) -> String {
     text
 }
 
-/// `forward`: POSIX sh that looks a forward up in the table beside it.
-pub const SCRIPT: &str = r##"#!/bin/sh
+/// `forward`: looks a forward up in the table beside it.
+pub fn script() -> String {
+    SCRIPT.replace("@SELF@", script::SELF)
+}
+
+/// POSIX sh.
+const SCRIPT: &str = r##"#!/bin/sh
 # Prints HOST:PORT by which a port of a node is reached: forward NODE PORT
 if [ $# != 2 ]; then
   echo "usage: $0 NODE PORT" >&2
   exit 2
 fi
-self=$0
-while [ -L "$self" ]; do
-  link=$(readlink "$self")
-  case $link in
-  /*) self=$link ;;
-  *) self=$(dirname -- "$self")/$link ;;
-  esac
-done
+@SELF@
 table=$(dirname -- "$self")/forwards
 known=
 while read -r node port address; do

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::AccessError;
 use super::nodes::address;
+use super::script;
 use crate::agent::api::types::{Cluster, NodeInfo};
 
 /// The programs of OpenSSH that get a wrapper.
@@ -64,7 +65,7 @@ pub fn config(cluster: &Cluster) -> Result<String, AccessError> {
 
 /// A wrapper of one of [`TOOLS`].
 pub fn wrapper(tool: &str) -> String {
-    WRAPPER.replace("@TOOL@", tool)
+    WRAPPER.replace("@SELF@", script::SELF).replace("@TOOL@", tool)
 }
 
 /// POSIX sh. What it must cope with: any current directory, symbolic links to it, spaces in the path, being found on
@@ -72,14 +73,7 @@ pub fn wrapper(tool: &str) -> String {
 /// OpenSSH before 8.4.
 const WRAPPER: &str = r##"#!/bin/sh
 # @TOOL@ to the nodes by name: same arguments as @TOOL@(1).
-self=$0
-while [ -L "$self" ]; do
-  link=$(readlink "$self")
-  case $link in
-  /*) self=$link ;;
-  *) self=$(dirname -- "$self")/$link ;;
-  esac
-done
+@SELF@
 NODES_DIR=$(CDPATH='' cd -P -- "$(dirname -- "$self")" && pwd -P) || exit 255
 export NODES_DIR
 
