@@ -38,7 +38,7 @@ def run(machine, image, name, job=None, resources=None, vars=None, keep=False):
     return build
 
 
-TESTED = {"three-nodes", "ignition", "vagrant-box", "matrix", "debug", "destroy"}
+TESTED = {"three-nodes", "ignition", "vagrant-box", "matrix", "debug", "destroy", "kubeadm"}  # the last by test_e2e_kubeadm
 
 
 def test_every_pipeline_is_tested_and_says_what_to_change():
