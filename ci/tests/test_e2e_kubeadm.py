@@ -115,3 +115,4 @@ def test_a_step_that_fails_is_told_with_its_node(run, put_there, init, join, fai
     build = run(pipeline(change), {"os-image": put_there(**{"disk.qcow2": "GUEST_TINY"})})
     assert build.status == "failed" and build.steps["task form"].status == "failed", build.log[-4000:]
     assert f"FAILED: {failed}" in build.log and why in build.log
+    assert build.steps["task logs"].status == "succeeded" and re.search(r"worker-2 +console.log kernel.log", build.log), build.log[-4000:]

@@ -2,8 +2,9 @@
 
 import json
 import re
+import shutil
 
-from cluster import TOKEN, disks, image, machine, put, start, task, tiny  # noqa: F401
+from cluster import TOKEN, disks, given, image, machine, put, start, task, tiny  # noqa: F401
 
 HEAD = r"""
 cp os/tiny.qcow2 /tmp/tiny.qcow2; cd /tmp
@@ -125,7 +126,8 @@ FROM_OUTSIDE = r"""
 export NODES_DIR=nodes
 nodectl power cut --all; nodectl power on --all; nodectl wait --timeout 10m --junit ready.xml
 grep -c '<testcase' ready.xml
-nodectl logs -o logs; ls -1 logs logs/node-1
+nodectl ssh node-1 -- 'mkdir -p /var/log/pods/a/b; echo from a pod > /var/log/pods/a/b/0.log'
+nodectl logs -o logs; ls -1 logs logs/node-1; cat logs/node-1/pods.log
 nodectl ssh node-1 -- 'mkdir -p /tmp/deep; echo deep > /tmp/deep/er'
 nodectl collect; nodectl collect hostname node-1:/tmp/deep node-2:/etc/hostname -o more --json | grep -c '"problem": null'
 cat collected/hostname more/hostname more/node-1/deep/er more/node-2/hostname
@@ -142,7 +144,36 @@ def test_from_an_unprivileged_task_by_the_api(machine, image, disks):
     assert build.status == "succeeded", build.log
     said = build.log.replace("\r", "")
     said = said[said.rindex("node-1  off") :]
-    for word in ["\n2\n", "logs/node-1:\nconsole.log\nkernel.log\n", "collected/hostname\n", "\n3\nnode-2\nnode-2\ndeep\nnode-2\n",
+    for word in ["\n2\n", "logs/node-1:\nconsole.log\nkernel.log\npods.log\n", "==> /var/log/pods/a/b/0.log <==\nfrom a pod\n", "collected/hostname\n", "\n3\nnode-2\nnode-2\ndeep\nnode-2\n",
                  "node-1:/nowhere: ", "status 1", "the topology's collect has no nothing: it has hostname", "\nnode-2\n"]:
         assert word in said, (word, said)
     assert TOKEN not in build.log
+
+
+TWICE = r"""
+export NODES_DIR=nodes
+nodectl ssh debian-1 -- 'echo kept > /root/kept; sync'
+nodectl power cut debian-1; nodectl power on debian-1; nodectl wait --junit ready.xml; cat ready.xml
+nodectl ssh debian-1 -- cat /root/kept
+nodectl logs; ls -1 logs/debian-1; grep -c 'Linux version' logs/debian-1/journal.log
+nodectl power off debian-1; nodectl list
+nodectl power on debian-1; nodectl wait
+nodectl ssh debian-1 -- 'modprobe pvpanic-mmio pvpanic-pci 2>/dev/null; modprobe pvpanic 2>/dev/null; (sleep 1; echo c > /proc/sysrq-trigger) >/dev/null 2>&1 &'
+n=0; until nodectl power status debian-1 | grep -q crashed; do sleep 1; n=$(expr $n + 1); [ $n -lt 240 ]; done
+nodectl list
+nodectl power on debian-1 || echo "status $?"
+nodectl wait --junit crashed.xml || echo "status $?"
+nodectl power cycle debian-1; nodectl wait; nodectl ssh debian-1 -- cat /root/kept
+"""
+
+
+def test_a_distribution_is_cut_and_switched_off_in_order(machine, image, disks):
+    shutil.copy(given("GUEST_DEBIAN", "disk image of the Debian guest"), disks / "debian.qcow2")
+    params = {"image": {"file": "os/debian.qcow2"}, "defaults": {"cpus": 1, "memory": "512MiB"}, "nodes": {"debian": {"count": 1}}}
+    build = start(machine, image, disks, [put(params, inputs="all"), task(TWICE)]).wait(1500)
+    print(build.log)
+    assert build.status == "succeeded", build.log
+    said = build.log.replace("\r", "")
+    for word in ["kept\n", "cloud-init-output.log\ncloud-init.log\nconsole.log\njournal.log\nkernel.log\n", "\n2\n", "off       off", "crashed", "has panicked, its machine stands still",
+                 "its machine has crashed"]:
+        assert word in said, (word, said)

@@ -25,7 +25,10 @@ LOOK = """
 set -e
 $NODES_DIR/ssh node-1 ping -c 1 node-2 | grep '1 packets received'
 $NODES_DIR/ssh node-2 hostname
-$NODES_DIR/ssh node-1 'nslookup node-2 | tail -2; echo through the forward | nc -l -p 8080' & sleep 3
+$NODES_DIR/ssh node-1 'nslookup node-2 | tail -2'
+$NODES_DIR/ssh node-1 'echo through the forward | nc -l -p 8080' &
+at=$($NODES_DIR/forward node-1 8080)
+n=0; until bash -c "cat < /dev/tcp/${at%:*}/${at#*:}" | grep 'through the forward'; do sleep 1; n=$(expr $n + 1); [ $n -lt 60 ]; done
 NODES_DIR=$NODES_DIR nodectl list --json >/dev/null && echo LISTED
 """
 
@@ -100,7 +103,7 @@ def test_two_nodes_boot(docker, image, work, way):
     ROWS.append((way, "boot" if status == 0 else "no", networking(said), f"{seconds:.0f}", flags if status == 0 else last_words(said)))
     assert status == 0, said
     assert networking(said) == expected, said
-    for word in ("1 packets received", "\nnode-2\n", "LISTED"):
+    for word in ("1 packets received", "\nnode-2\n", "\nthrough the forward\n", "LISTED"):
         assert word in said, (word, said)
     if expected == "user-mode":
         # A tun's cure begins with Concourse's word for it; each names Docker's flag.

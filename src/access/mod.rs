@@ -88,7 +88,7 @@ pub fn write(
     }
     new.file("env", Mode::Open, env::SCRIPT)?;
     new.file("forwards", Mode::Open, forwards::table(cluster))?;
-    new.file("forward", Mode::Program, &forwards::script())?;
+    new.file("forward", Mode::Program, forwards::script())?;
     new.file("hosts", Mode::Open, forwards::hosts(cluster))?;
     new.file("inventory.yml", Mode::Open, inventory::yaml(cluster)?)?;
     for (name, file) in &cluster.collected {

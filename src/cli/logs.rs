@@ -33,7 +33,7 @@ const ABSENT: i32 = 66;
 const AS_ROOT: &str = "S=; [ \"$(id -u)\" = 0 ] || { sudo -n true 2>/dev/null && S='sudo -n'; }\n";
 
 /// The file, and the POSIX shell commands that print it on a node.
-const LOGS: [(&str, &str); 9] = [
+const LOGS: [(&str, &str); 10] = [
     (
         "journal.log",
         "command -v journalctl >/dev/null || exit 66\nexec $S journalctl --no-pager -o short-precise",
@@ -46,6 +46,11 @@ const LOGS: [(&str, &str); 9] = [
     ("containerd.log", "unit containerd"),
     ("crio.log", "unit crio"),
     ("k3s.log", "unit k3s"),
+    // What the kubelet keeps of containers, of those that ended too, each after its path.
+    (
+        "pods.log",
+        "$S test -d /var/log/pods || exit 66\nexec $S find /var/log/pods -name '*.log' -exec tail -v -n +1 {} +",
+    ),
     (
         "ignition.log",
         "command -v journalctl >/dev/null || exit 66\n[ -n \"$($S journalctl -q -n 1 -t ignition)\" ] || exit 66\nexec $S journalctl --no-pager -o short-precise -t ignition",
@@ -65,7 +70,7 @@ file() { $S test -e \"$1\" || exit 66; exec $S cat \"$1\"; }\n";
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Writes, a folder a node: console.log, journal.log, kernel.log, and, where the node has them, kubelet.log, containerd.log, crio.log, k3s.log, ignition.log, cloud-init.log and cloud-init-output.log; and report.json and report.html beside the folders.\n\n  nodectl logs -o logs       for on_failure: of a task\n\nOf a node that is off or does not answer there is its console at least.\n\nExit status: 1 where any node's logs are not complete; all others were written."
+    after_help = "Writes, a folder a node: console.log, journal.log, kernel.log, and, where the node has them, kubelet.log, containerd.log, crio.log, k3s.log, pods.log, ignition.log, cloud-init.log and cloud-init-output.log; and report.json and report.html beside the folders.\n\n  nodectl logs -o logs       for on_failure: of a task\n\nOf a node that is off or does not answer there is its console at least.\n\nExit status: 1 where any node's logs are not complete; all others were written."
 )]
 pub struct Args {
     #[command(flatten)]
