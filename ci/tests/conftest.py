@@ -18,6 +18,17 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: "kubeadm_guest" in item.fixturenames)
 
 
+@pytest.fixture(scope="session")
+def aloud(request):
+    """Prints what a person who reads the tests' output is to see, though the tests pass."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(text):
+        with capture.global_and_fixture_disabled():
+            print(f"\n{text}", flush=True)
+    return say
+
+
 CHECK = 'cat > /dev/null; echo \'[{"n":"1"},{"n":"2"}]\''
 IN = """cat > /tmp/build/get/request.json; echo "in $1" >&2; echo hello > /tmp/build/get/greeting
 [ ! -e /seen ] || { echo "a used container" >&2; exit 1; }

@@ -23,10 +23,10 @@ VICTIMS = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def table():
+def table(aloud):
     yield
-    print("\n\nkilled                | at             | left after 12 s | what is said")
-    print("\n".join(f"{who:21} | {at:14} | {left:15} | {said}" for who, at, left, said in ROWS))
+    aloud("\nkilled                | at             | left after 12 s | what is said\n"
+          + "\n".join(f"{who:21} | {at:14} | {left:15} | {said}" for who, at, left, said in ROWS))
 
 
 @pytest.fixture(scope="module")

@@ -39,13 +39,13 @@ def kubeadm_guest():
     return seconds
 
 
-def test_a_cluster_by_kubeadm(kubeadm_guest, run, put_there):
+def test_a_cluster_by_kubeadm(kubeadm_guest, run, put_there, aloud):
     build = run(str(PIPELINE), {"os-image": put_there(**{"disk.qcow2": "GUEST_KUBEADM"})})
     seconds = dict(re.findall(r"^stage: (\S+) (\d+) s", build.log, re.M))
     if "put nodes" in build.steps:
         seconds["put"] = round(build.steps["put nodes"].ended - build.steps["put nodes"].started)
     seconds["image"] = kubeadm_guest
-    print("seconds: " + ", ".join(f"{stage} {seconds.get(stage, '-')}" for stage in ("image", "put", *STAGES)))
+    aloud("a Kubernetes cluster, seconds: " + ", ".join(f"{stage} {seconds.get(stage, '-')}" for stage in ("image", "put", *STAGES)))
     assert build.status == "succeeded", build.log[-8000:]
     assert set(STAGES) <= set(seconds)
     said = build.log.replace("\r", "")
@@ -77,7 +77,7 @@ def small(params):
 def test_an_image_without_kubeadm_is_told_by_the_put(run, put_there):
     def change(plan):
         small(plan[1]["params"])
-        plan[1]["params"]["nodes"]["control"]["ready"]["timeout"] = "120s"
+        plan[1]["params"]["nodes"]["control"]["ready"]["timeout"] = "60s"
     build = run(pipeline(change), {"os-image": put_there(**{"disk.qcow2": "GUEST_TINY"})})
     assert build.status == "failed" and "task form" not in build.steps, build.log[-4000:]
     assert "control-1" in build.log and "kubeadm: not found" in build.log and "ready-command-failed" in build.log

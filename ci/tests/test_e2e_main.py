@@ -137,7 +137,7 @@ def test_hijack_lists_reaches_and_shows(machine, standing):
     assert status == 1 and "did you mean node-1" in err
 
 
-def test_get_names_what_is_wrong(machine, standing):
+def test_get_names_what_is_wrong(machine, standing, aloud):
     """Each way in which a get can miss its cluster has its own error. Printed as a table."""
     version = standing.steps["put nodes"].version
     container = standing.steps["get nodes"].container
@@ -163,7 +163,7 @@ def test_get_names_what_is_wrong(machine, standing):
     assert machine.exec(put_container, ["nodectl", "down"])[0] == 0
     assert parts(machine, put_container) == []
     asks("destroyed", "was destroyed")
-    print("\n" + "\n".join(f"{what:26} | {said}" for what, said in rows))
+    aloud("what a get misses          | what it says\n" + "\n".join(f"{what:26} | {said}" for what, said in rows))
 
 
 def test_destroy_by_a_put_and_expiry(machine, image, disks):

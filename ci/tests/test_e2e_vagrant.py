@@ -42,7 +42,7 @@ def with_vagrant(machine, boxes, script):  # noqa: F811
     return said
 
 
-def test_the_demo_of_two_machines(machine, boxes):  # noqa: F811
+def test_the_demo_of_two_machines(machine, boxes, aloud):  # noqa: F811
     said = with_vagrant(machine, boxes, """
 mkdir demo && cd demo && cp ../os/Vagrantfile . && export BOX=$PWD/../os/tiny.box DRIVER=qemu
 cat > all <<'X'
@@ -60,7 +60,7 @@ nodectl session -- sh all; echo "status $?" """)
     assert said.count("\n0\n") == 2, said
     assert "demo_node-1" in said and "demo_node-2" in said, said
     assert "destroyed 0" in said and "machines 0, disks 0" in said and "status 0" in said, said
-    print("| `nodectl session -- vagrant up` | 2 | " + said.split("seconds ")[1].split()[0] + " |")
+    aloud(f"nodectl session -- vagrant up, two machines: {said.split('seconds ')[1].split()[0]} s")
 
 
 def test_a_machine_that_vagrant_leaves_is_gone_with_the_session(machine, boxes):  # noqa: F811
