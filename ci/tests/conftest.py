@@ -25,7 +25,7 @@ def aloud(request):
 
     def say(text):
         with capture.global_and_fixture_disabled():
-            print(f"\n{text}", flush=True)
+            print(text, flush=True)
     return say
 
 

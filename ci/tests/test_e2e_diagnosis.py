@@ -45,7 +45,7 @@ def bases():
         yield made
 
 
-def test_breakages_get_their_verdicts(machine, image, bases, capsys):
+def test_breakages_get_their_verdicts(machine, image, bases, aloud):
     wanted = os.environ.get("DIAGNOSE", QUICK).split()
     chosen = [b for b in BREAKAGES if (wanted == ["all"] or b.name in wanted) and can(b)]
     # The longest first, so that none is left alone at the end.
@@ -55,16 +55,14 @@ def test_breakages_get_their_verdicts(machine, image, bases, capsys):
         runs = []
         for one in as_completed([pool.submit(run, machine, image, bases, b) for b in chosen]):
             runs.append(one.result())
-            with capsys.disabled():
-                print(told(runs[-1]), flush=True)
+            aloud(told(runs[-1]))
     runs.sort(key=lambda r: BREAKAGES.index(r.breakage))
     wrong = [r for r in runs if not r.right]
-    with capsys.disabled():
-        print("\n\nbreakage                             | serial | verdict                    | from sign | seconds | right or wrong")
-        print("\n".join(told(r) for r in runs))
-        if left := [b.name for b in BREAKAGES if not can(b)]:
-            print(f"\nnot to be made here: {', '.join(left)}")
-        print(f"\n{len(runs) - len(wrong)} of {len(runs)} right, {time.monotonic() - begun:.0f} s")
+    aloud("\n\nbreakage                             | serial | verdict                    | from sign | seconds | right or wrong")
+    aloud("\n".join(told(r) for r in runs))
+    if left := [b.name for b in BREAKAGES if not can(b)]:
+        aloud(f"\nnot to be made here: {', '.join(left)}")
+    aloud(f"\n{len(runs) - len(wrong)} of {len(runs)} right, {time.monotonic() - begun:.0f} s")
     for bad in wrong:
         print(f"\n===== {bad.breakage.name}\n{bad.log[-6000:]}")
     assert not wrong, ", ".join(r.breakage.name for r in wrong)

@@ -144,16 +144,15 @@ def failed(machine, image, disks, bad_images):
     build.release()
 
 
-def test_images_that_are_none(machine, failed, capsys):
+def test_images_that_are_none(machine, failed, aloud):
     rows = []
     for name, _, expected, source in [*BAD_IMAGES, EMPTY_BOX]:
         # An image that is taken by mistake is not to be waited for until the usual limit.
         status, out, err = call_out(machine, failed, {**tiny(), "image": source, "ready": {"timeout": "20s"}})
         rows.append((name, expected, status, out, last_words(err)))
         assert parts(machine, failed) == [] and clusters(machine, failed) == [], name
-    with capsys.disabled():
-        print("\n\nimage                  | what the put says")
-        print("\n".join(f"{name:22} | {said}" for name, _, _, _, said in rows))
+    aloud("\n\nimage                  | what the put says")
+    aloud("\n".join(f"{name:22} | {said}" for name, _, _, _, said in rows))
     for name, expected, status, out, said in rows:
         assert (status, out) == (1, ""), name
         assert expected.lower() in said.lower() and "/tmp/build" not in said, (name, expected, said)
@@ -169,7 +168,7 @@ def served(machine, folder):
     return server, f"http://{address}:8099"
 
 
-def test_an_image_by_url(machine, image, disks, failed, capsys):
+def test_an_image_by_url(machine, image, disks, failed, aloud):
     server, address = served(machine, disks)
     digest = hashlib.sha256((disks / "tiny.qcow2").read_bytes()).hexdigest()
     try:
@@ -184,9 +183,8 @@ def test_an_image_by_url(machine, image, disks, failed, capsys):
             rows.append((what, last_words(err)))
             assert (status, out) == (1, "") and expected in err, (what, err)
             assert clusters(machine, failed) == [], what
-        with capsys.disabled():
-            print("\n\nurl                    | what the put says")
-            print("\n".join(f"{what:22} | {said}" for what, said in rows))
+        aloud("\n\nurl                    | what the put says")
+        aloud("\n".join(f"{what:22} | {said}" for what, said in rows))
         right = {"url": f"{address}/tiny.qcow2", "sha256": digest}
         build = start(machine, image, disks, [put({**tiny(), "image": right}), task("nodes/ssh node-1 hostname")]).wait()
         assert build.status == "succeeded", build.log
@@ -207,11 +205,10 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_a_put_that_fails_says_why_and_leaves_nothing(machine, image, disks, what, capsys):
+def test_a_put_that_fails_says_why_and_leaves_nothing(machine, image, disks, what, aloud):
     more, expected = FAILURES[what]
     build = start(machine, image, disks, [put(tiny(**more))], keep=True).wait(240)
-    with capsys.disabled():
-        print(f"\n\n{what}: {last_words(build.log)}")
+    aloud(f"\n\n{what}: {last_words(build.log)}")
     assert build.status == "failed" and expected in build.log, build.log
     container = build.steps["put nodes"].container
     assert parts(machine, container) == [] and clusters(machine, container) == []

@@ -25,7 +25,7 @@ VICTIMS = {
 @pytest.fixture(scope="module", autouse=True)
 def table(aloud):
     yield
-    aloud("\nkilled                | at             | left after 12 s | what is said\n"
+    aloud("\n\nkilled                | at             | left after 12 s | what is said\n"
           + "\n".join(f"{who:21} | {at:14} | {left:15} | {said}" for who, at, left, said in ROWS))
 
 

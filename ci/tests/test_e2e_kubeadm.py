@@ -45,7 +45,7 @@ def test_a_cluster_by_kubeadm(kubeadm_guest, run, put_there, aloud):
     if "put nodes" in build.steps:
         seconds["put"] = round(build.steps["put nodes"].ended - build.steps["put nodes"].started)
     seconds["image"] = kubeadm_guest
-    aloud("a Kubernetes cluster, seconds: " + ", ".join(f"{stage} {seconds.get(stage, '-')}" for stage in ("image", "put", *STAGES)))
+    aloud("\na Kubernetes cluster, seconds: " + ", ".join(f"{stage} {seconds.get(stage, '-')}" for stage in ("image", "put", *STAGES)))
     assert build.status == "succeeded", build.log[-8000:]
     assert set(STAGES) <= set(seconds)
     said = build.log.replace("\r", "")
@@ -63,8 +63,7 @@ def pipeline(change):
     value = yaml.safe_load(PIPELINE.read_text())
     plan = value["jobs"][0]["plan"]
     change(plan)
-    text = yaml.safe_dump(value)
-    return text
+    return yaml.safe_dump(value)
 
 
 def small(params):

@@ -163,7 +163,7 @@ def test_get_names_what_is_wrong(machine, standing, aloud):
     assert machine.exec(put_container, ["nodectl", "down"])[0] == 0
     assert parts(machine, put_container) == []
     asks("destroyed", "was destroyed")
-    aloud("what a get misses          | what it says\n" + "\n".join(f"{what:26} | {said}" for what, said in rows))
+    aloud("\nwhat a get misses          | what it says\n" + "\n".join(f"{what:26} | {said}" for what, said in rows))
 
 
 def test_destroy_by_a_put_and_expiry(machine, image, disks):

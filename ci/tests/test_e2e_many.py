@@ -11,7 +11,7 @@ NODES = 20
 COUNTED_MIB = 128
 
 
-def test_twenty_nodes_get_ready(machine, image, disks, capsys):
+def test_twenty_nodes_get_ready(machine, image, disks, aloud):
     begun = time.monotonic()
     build = start(machine, image, disks, [put(tiny(NODES))], keep=True).wait(3000)
     assert build.status == "succeeded", build.log
@@ -22,10 +22,9 @@ def test_twenty_nodes_get_ready(machine, image, disks, capsys):
     container = build.steps["put nodes"].container
     beyond = sorted(beyond_guest(p["pid"], 128) for p in machine.ps(container) if p["comm"].startswith("qemu-system"))
     assert len(beyond) == NODES
-    with capsys.disabled():
-        slowest = max(float(seconds) for _, seconds in ready)
-        print(f"\n\n{NODES} nodes ready after {took:.0f} s, the slowest {slowest:.0f} s after its own power on; QEMU beyond each guest's"
-              f" memory: {beyond[0]:.0f} to {beyond[-1]:.0f} MiB")
+    slowest = max(float(seconds) for _, seconds in ready)
+    aloud(f"\n\n{NODES} nodes ready after {took:.0f} s, the slowest {slowest:.0f} s after its own power on; QEMU beyond each guest's"
+          f" memory: {beyond[0]:.0f} to {beyond[-1]:.0f} MiB")
     assert beyond[-1] <= COUNTED_MIB, "admission counts too little"
     build.release()
 

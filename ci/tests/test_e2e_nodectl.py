@@ -94,26 +94,25 @@ mkdir /tmp/here; cp -r /tmp/stale /tmp/here/nodes; echo 10.80.255.250:7669 > /tm
 """
 
 
-def test_what_goes_wrong_is_said(machine, image, disks, capsys):
+def test_what_goes_wrong_is_said(machine, image, disks, aloud):
     script = STALE + script_of(WRONG)
     build = start(machine, image, disks, [task(script, inputs=("os",), privileged=True)]).wait(300)
     assert build.status == "succeeded", build.log
     said = build.log.replace("\r", "")
-    check_table(WRONG, said, capsys)
+    check_table(WRONG, said, aloud)
 
 
 def script_of(table):
     return "set +e\n" + "\n".join(f"echo '== {n}'; ({line}); echo \"status $?\"" for n, (line, _, _) in enumerate(table)) + "\necho '== end'\n"
 
 
-def check_table(table, said, capsys):
+def check_table(table, said, aloud):
     """Prints what was typed and what came of it, then holds it against what is expected."""
     parts = [said.rsplit(f"\n== {number}\n", 1)[1].split("\n== ")[0] for number in range(len(table))]
-    with capsys.disabled():
-        print(f"\n\n{'typed':70} | status | said")
-        for (line, status, _), part in zip(table, parts):
-            words = " ".join(re.sub("\x1b\\[[0-9;]*m", "", part.rsplit("status ", 1)[0]).split())
-            print(f"{line:70} | {status:6} | {words[:400]}")
+    aloud(f"\n\n{'typed':70} | status | said")
+    for (line, status, _), part in zip(table, parts):
+        words = " ".join(re.sub("\x1b\\[[0-9;]*m", "", part.rsplit("status ", 1)[0]).split())
+        aloud(f"{line:70} | {status:6} | {words[:400]}")
     for (line, status, expected), part in zip(table, parts):
         assert f"status {status}\n" in part + "\n" and expected in part, (line, part)
 
@@ -161,7 +160,7 @@ DEAD += [("NODES_DIR=nodes nodectl list", 1, "cannot be reached: the connection 
          ("ls -d /tmp/.tmp* /tmp/nodes-* 2>/dev/null || echo no folder is left", 0, "no folder is left")]
 
 
-def test_what_goes_wrong_with_a_cluster_is_said(machine, image, disks, capsys):
+def test_what_goes_wrong_with_a_cluster_is_said(machine, image, disks, aloud):
     topology = json.dumps({**tiny(1), "image": {"file": "tiny.qcow2"}})
     script = f"""cp os/tiny.qcow2 /tmp/tiny.qcow2; cd /tmp; touch hello
 cat > nodes.yml <<'X'
@@ -177,5 +176,5 @@ while pidof qemu-system-x86_64 >/dev/null; do sleep 0.1; done
     print(build.log)
     assert build.status == "succeeded", build.log
     said, dead = build.log.replace("\r", "").rsplit("\n== killed\n", 1)
-    check_table(STANDING, said, capsys)
-    check_table(DEAD, "\n" + dead.replace("== dead ", "== "), capsys)
+    check_table(STANDING, said, aloud)
+    check_table(DEAD, "\n" + dead.replace("== dead ", "== "), aloud)

@@ -60,7 +60,7 @@ nodectl session -- sh all; echo "status $?" """)
     assert said.count("\n0\n") == 2, said
     assert "demo_node-1" in said and "demo_node-2" in said, said
     assert "destroyed 0" in said and "machines 0, disks 0" in said and "status 0" in said, said
-    aloud(f"nodectl session -- vagrant up, two machines: {said.split('seconds ')[1].split()[0]} s")
+    aloud(f"\nnodectl session -- vagrant up, two machines: {said.split('seconds ')[1].split()[0]} s")
 
 
 def test_a_machine_that_vagrant_leaves_is_gone_with_the_session(machine, boxes):  # noqa: F811

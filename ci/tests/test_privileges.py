@@ -36,7 +36,7 @@ NODES_DIR=$NODES_DIR nodectl list --json >/dev/null && echo LISTED
 @pytest.fixture(scope="module", autouse=True)
 def table(aloud):
     yield
-    aloud("\nway                                       | two nodes | networking | seconds | flags, or what is said\n"
+    aloud("\n\nway                                       | two nodes | networking | seconds | flags, or what is said\n"
           + "\n".join(f"{way:41} | {boots:9} | {networking:10} | {seconds:7} | {said}" for way, boots, networking, seconds, said in ROWS))
 
 
