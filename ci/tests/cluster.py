@@ -4,12 +4,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from standin import Type, Worker
+from standin import Type, Worker, network
 
 TOKEN = "end-to-end-token-0123456789abcdef"
 SOURCE = {"token": TOKEN}
@@ -102,6 +103,13 @@ def call_in(worker, container, version, source=None):
     """Runs `in` once more in a get's container: (exit status, stdout, stderr)."""
     request = json.dumps({"source": source or SOURCE, "version": version})
     return worker.exec(container, ["/opt/resource/in", "/tmp/build/get"], stdin=request.encode())
+
+
+def curl(machine, proxy, url):
+    """By this machine's own curl from the worker's network, since the image has none: (exit status, what was got)."""
+    argv = ["nsenter", f"--net=/run/netns/{network.namespace(machine.name)}", "curl", "-s", "-m", "30", "-x", proxy, url]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    return done.returncode, done.stdout
 
 
 def last_words(text):

@@ -2,12 +2,10 @@
 
 import json
 import shutil
-import subprocess
 import threading
 
 import pytest
-from cluster import TOKEN, call_in, disks, given, image, last_words, machine, parts, put, start, task, tiny  # noqa: F401
-from standin import network
+from cluster import TOKEN, call_in, curl, disks, given, image, last_words, machine, parts, put, start, task, tiny  # noqa: F401
 
 USER_DATA = """#cloud-config
 write_files:
@@ -45,12 +43,6 @@ nodes/ssh worker-2 ping -c 2 OUTSIDE && echo out through NAT
 ! grep -rqF "$PWD" nodes && echo no absolute path
 . nodes/env; test "$NODES_DIR" = "$PWD/nodes"; ssh -F nodes/ssh_config control-1 true && echo ssh_config works
 """
-
-
-def curl(machine, proxy, url):
-    argv = ["nsenter", f"--net=/run/netns/{network.namespace(machine.name)}", "curl", "-s", "-m", "30", "-x", proxy, url]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    return done.returncode, done.stdout
 
 
 def test_three_debian_nodes_from_one_put(machine, image, disks, tmp_path):

@@ -13,6 +13,9 @@ use tokio::process::Command;
 use crate::topology::name::Name;
 use crate::topology::plan::PlannedNode;
 
+/// What the client itself says on stderr: not the banners of the server.
+const ERRORS: &str = "LogLevel=ERROR";
+
 /// The files that the client needs: the login key and the nodes' host keys.
 #[derive(Clone, Debug)]
 pub struct Ssh {
@@ -76,8 +79,27 @@ impl Ssh {
     /// `TimedOut` when the limit passed; else what refused the start of the client. That ssh itself failed shows as exit
     /// status 255 with its words on stderr.
     pub async fn run(&self, node: &PlannedNode, command: &str, limit: Duration) -> io::Result<Output> {
+        self.run_at(ERRORS, node, command, limit).await
+    }
+
+    /// Tries whether a node lets its user in. Where it does not, stderr has whatever the server said about it: what an account is
+    /// refused for is no error to the client.
+    ///
+    /// # Errors
+    /// As those of [`Self::run`].
+    pub async fn log_in(&self, node: &PlannedNode, limit: Duration) -> io::Result<Output> {
+        self.run_at("LogLevel=INFO", node, "exit 0", limit).await
+    }
+
+    async fn run_at(
+        &self,
+        level: &str,
+        node: &PlannedNode,
+        command: &str,
+        limit: Duration,
+    ) -> io::Result<Output> {
         let child = self
-            .command_for(node)
+            .command_for(node, level)
             .arg("--")
             .arg(command)
             .stdin(Stdio::null())
@@ -97,7 +119,7 @@ impl Ssh {
     /// Ends the connection to a node that was kept for the next command: one to a machine that has stopped since answers nobody, and
     /// would be waited for.
     pub async fn forget(&self, node: &PlannedNode) {
-        let mut command = self.command_for(node);
+        let mut command = self.command_for(node, ERRORS);
         let command = command.args(["-O", "exit"]);
         // That there was none is as good.
         let _ = command
@@ -109,11 +131,16 @@ impl Ssh {
             .await;
     }
 
-    fn command_for(&self, node: &PlannedNode) -> Command {
-        self.command(node.name().as_str(), node.node.ssh_user.as_str(), self.door(node))
+    fn command_for(&self, node: &PlannedNode, level: &str) -> Command {
+        self.command(
+            level,
+            node.name().as_str(),
+            node.node.ssh_user.as_str(),
+            self.door(node),
+        )
     }
 
-    fn command(&self, name: &str, user: &str, to: SocketAddrV4) -> Command {
+    fn command(&self, level: &str, name: &str, user: &str, to: SocketAddrV4) -> Command {
         let mut command = Command::new("ssh");
         command.args(["-F", "/dev/null", "-T", "-i"]).arg(&self.key);
         let known = format!("UserKnownHostsFile=\"{}\"", self.known_hosts.display());
@@ -134,7 +161,7 @@ impl Ssh {
             // One key exchange a node: under emulation each costs the guest a second or more.
             "ControlMaster=auto",
             "ControlPersist=30",
-            "LogLevel=ERROR",
+            level,
             known.as_str(),
             control.as_str(),
             alias.as_str(),

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddrV4;
+use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -233,6 +234,7 @@ async fn walk(
     waiting.next("its SSH login is refused");
     let mut pause = Duration::from_millis(200);
     let mut failures = INSIDE_AGAIN;
+    let mut penalties = Penalties::default();
     loop {
         // A box that reads its seed after all lets the cluster in without it.
         let mut refused = None;
@@ -254,7 +256,9 @@ async fn walk(
             }
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        match attempt(node, ssh, "exit 0", left).await {
+        let tried = ssh.log_in(node, left).await.map(Answer::from);
+        let mut denied = false;
+        match tried {
             Ok(Answer { status: Some(0), .. }) => break,
             _ if refused.is_some() => {
                 let said = format!(
@@ -273,8 +277,17 @@ async fn walk(
                     waiting
                         .next("its SSH login is refused, since it shows another host key than it was given");
                 }
-                waiting.heard(last_line(&said), Evidence::Ssh(refusal(said)));
+                let seen = refusal(said.clone());
+                denied = match &seen {
+                    SshSeen::Denied { .. } => true,
+                    SshSeen::Closed { text } => !text.contains("kex_exchange_identification"),
+                    _ => false,
+                };
+                waiting.heard(last_line(&said), Evidence::Ssh(seen));
             }
+        }
+        if denied {
+            pause = penalties.next();
         }
         sleep(pause).await;
         // A guest that is still booting under emulation has better things to do than key exchanges.
@@ -433,13 +446,34 @@ impl Answer {
     }
 }
 
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 async fn attempt(node: &PlannedNode, ssh: &Ssh, command: &str, limit: Duration) -> std::io::Result<Answer> {
-    let output = ssh.run(node, command, limit).await?;
-    Ok(Answer {
-        status: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    ssh.run(node, command, limit).await.map(Answer::from)
+}
+
+/// How long to wait after a login that was denied.
+///
+/// OpenSSH 9.8 and later (sshd_config(5), `PerSourcePenalties`) counts 5 s for each denial and 1 s for a connection that tried none, and
+/// from 15 s on shuts the source out until they are over. At this pace the sum stays below that, so that a key that comes late is
+/// found when it comes.
+#[derive(Debug, Default)]
+struct Penalties(usize);
+
+impl Penalties {
+    fn next(&mut self) -> Duration {
+        let pause = [1, 2, 4].get(self.0).copied().unwrap_or(5);
+        self.0 += 1;
+        Duration::from_secs(pause)
+    }
 }
 
 /// What a login that failed tells, in the words of OpenSSH's client.

@@ -738,9 +738,9 @@ const MARKS: &[Mark] = &[
         Means::Cause(Cause::InitramfsShell, Nothing),
     ),
     Mark(
-        "rdsosreport.txt",
-        Inside,
-        Initramfs,
+        "Generating \"/run/initramfs/rdsosreport.txt\"",
+        Start,
+        Phase::SshPort,
         Means::Cause(Cause::InitramfsShell, Nothing),
     ),
     Mark(
@@ -787,6 +787,8 @@ const MARKS: &[Mark] = &[
         Initramfs,
         Means::Initrd,
     ),
+    // Since systemd 256; before, it is a welcome like the system's own.
+    Mark("Booting initrd of ", Start, Phase::SshPort, Means::Initrd),
     Mark("Welcome to ", Start, Userspace, Means::Welcome),
     Mark("Switching root", Inside, Userspace, Means::RealRoot),
     Mark("Starting Switch Root", Unit, Userspace, Means::RealRoot),
@@ -955,6 +957,12 @@ const MARKS: &[Mark] = &[
     ),
     Mark(
         "no configs provided",
+        Of("ignition"),
+        Ready,
+        Means::Cause(Cause::IgnitionNoConfig, Nothing),
+    ),
+    Mark(
+        "provider config was empty",
         Of("ignition"),
         Ready,
         Means::Cause(Cause::IgnitionNoConfig, Nothing),

@@ -1,5 +1,6 @@
 //! When a node walked through which phase.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -72,6 +73,15 @@ impl Timeline {
         step.done = true;
         step.seconds = rounded(at.saturating_sub(step.from()));
         Some(step.took())
+    }
+
+    /// Some phases of a boot were not entered after all. Gives when the first of them would have begun.
+    pub fn take_back(&mut self, boot: u32, phases: RangeInclusive<Phase>) -> Option<Duration> {
+        let wrong =
+            |step: &Step| step.boot == boot && phases.contains(&step.phase) && step.phase != Phase::FirstBoot;
+        let first = self.steps.iter().find(|step| wrong(step)).map(Step::from);
+        self.steps.retain(|step| !wrong(step));
+        first
     }
 
     /// Whether a phase of a boot has begun.

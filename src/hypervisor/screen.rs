@@ -2,14 +2,14 @@
 //!
 //! In text mode, VGA's memory at 0xb8000 holds cells, each a character (code page 437) and an attribute; 25 lines of 80 of
 //! them are shown. There is room for eight screens of them: Linux scrolls by moving on to what is shown, and copies to the
-//! beginning only when it has come to the end. Where it stands now is in a register that cannot be read without disturbing
-//! the guest (its index is shared). The display's picture tells as well: which of its cells are empty is compared with the
-//! memory.
+//! beginning only when it has come to the end; what was printed before that stays behind the screen. Where it stands now is
+//! in a register that cannot be read without disturbing the guest (its index is shared). The display's picture tells as
+//! well: which of its cells are empty is compared with the memory.
 
 use std::io::Cursor;
 
-/// What is shown, and before it up to [`SCROLLED`] lines that have been scrolled off its top and are still in memory; from
-/// the top, without the spaces at their ends. Lines above the 25 that are shown are there only where they hold text.
+/// What is shown, and before it the lines that have been scrolled off its top and are still in memory; from the oldest on,
+/// without the spaces at their ends. Lines above the 25 that are shown are there only where they hold text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextScreen(pub Vec<String>);
 
@@ -25,9 +25,6 @@ const LINES: usize = 25;
 const CELLS: usize = COLUMNS * LINES;
 /// Of the memory: 32 KiB.
 const ALL: usize = 16 << 10;
-
-/// Lines above the screen that are told too.
-const SCROLLED: usize = 75;
 
 /// What the monitor is asked: four cells of two bytes each in a word.
 pub(super) const COMMAND: &str = "xp /4096gx 0xb8000";
@@ -72,17 +69,28 @@ impl TextMemory {
         if !is_text(shown) {
             return None;
         }
-        let mut above: Vec<String> = self
-            .0
-            .get(..start)?
-            .rchunks_exact(COLUMNS)
-            .take(SCROLLED)
-            .map(line)
-            .collect();
-        above.reverse();
+        let mut above = self.behind(start);
+        above.extend(self.0.get(..start)?.chunks_exact(COLUMNS).map(line));
         above.retain(|line| !line.is_empty());
         above.extend(shown.chunks(COLUMNS).map(line));
         Some(TextScreen(above))
+    }
+
+    /// What is behind the screen: of the time before the last return to the beginning, without the lines that were copied there.
+    fn behind(&self, start: usize) -> Vec<String> {
+        let lines = |cells: &[Cell]| cells.chunks_exact(COLUMNS).map(line).collect::<Vec<_>>();
+        let first = lines(&self.0[..CELLS]);
+        let mut behind = lines(self.0.get(start + CELLS..).unwrap_or_default());
+        let end = behind
+            .iter()
+            .rposition(|line| !line.is_empty())
+            .map_or(0, |last| last + 1);
+        behind.truncate(end);
+        let copied = (0..=LINES.min(end))
+            .rev()
+            .find(|count| first.starts_with(&behind[end - count..]));
+        behind.truncate(end - copied.unwrap_or(0));
+        behind
     }
 
     /// The places at which a screen may begin: Linux moves by lines, a BIOS by pages of 4 KiB.
@@ -278,16 +286,20 @@ mod tests {
         assert_eq!(shown(&read), said);
         // Without a picture, what was written last is taken for the end.
         assert_eq!(memory.text(None), Some(read));
-        // Linux has come to the end and begun anew: below what is shown there are the lines of long ago.
-        for (column, byte) in b"---[ end Kernel panic".iter().enumerate() {
-            memory.0[24 * COLUMNS + column][0] = *byte;
-        }
-        for cell in &mut memory.0[24 * COLUMNS + 21..25 * COLUMNS] {
-            cell[0] = b' ';
-        }
+        // Linux has come to the end and begun anew, with a copy of the last lines: what was there is now behind.
+        let begun: Vec<&str> = said[36..]
+            .iter()
+            .copied()
+            .chain(["---[ end Kernel panic"])
+            .collect();
+        memory.0[..CELLS].clone_from_slice(&memory_of(0, &begun).0[..CELLS]);
         let read = memory.text(Some(&picture_of(&memory, 0, 1950))).unwrap();
-        assert_eq!(shown(&read).last(), Some(&"---[ end Kernel panic"));
-        assert_eq!(read.0.len(), LINES);
+        let whole: Vec<&str> = said[25..]
+            .iter()
+            .copied()
+            .chain(["---[ end Kernel panic"])
+            .collect();
+        assert_eq!(shown(&read), whole);
         // A page of a BIOS.
         let memory = memory_of(2048, &["a page", "", "of a BIOS"]);
         let read = memory.text(Some(&picture_of(&memory, 2048, 0))).unwrap();

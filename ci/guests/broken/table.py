@@ -489,8 +489,9 @@ def _(bases, out):
 @in_debian
 def _(disk):
     disk.unit("firewall.service", "[Unit]\nDescription=Firewall\nDefaultDependencies=no\nBefore=network-pre.target\n[Service]\nType=oneshot\nExecStart=/bin/sh -c '"
-              "for nic in /sys/class/net/e*; do nic=$${nic##*/}; tc qdisc add dev $$nic clsact && tc filter add dev $$nic ingress protocol ip u32 "
-              "match ip protocol 6 0xff match ip dport 22 0xffff action drop; done'\n", "sysinit.target")
+              # The NIC's driver may not be loaded yet, and the NIC is given another name while this runs.
+              "until cd /sys/class/net && tc qdisc replace dev e* clsact && tc filter add dev e* ingress protocol ip u32 "
+              "match ip protocol 6 0xff match ip dport 22 0xffff action drop; do sleep 0.2; done'\n", "sysinit.target")
 
 
 @row("logins-not-allowed", ("login-not-allowed",), "ssh-login", "login:", tiny=False, limit=400, params={"ssh_user": "tester"})

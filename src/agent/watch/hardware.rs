@@ -103,6 +103,15 @@ fn news(before: &Look, now: &Look) -> Vec<Evidence> {
         let reason = now.run_state.as_deref().and_then(pause_reason);
         news.extend(reason.map(|reason| Evidence::Life(Life::Paused { reason })));
     }
+    // What a system says itself is read before what its devices hint at.
+    if now.screen != before.screen {
+        // A display that has left text mode shows none of its lines any more.
+        let lines = now
+            .screen
+            .as_ref()
+            .map_or_else(Vec::new, |screen| screen.0.clone());
+        news.push(Evidence::Screen { lines });
+    }
     if now.virtio != before.virtio {
         let devices = now.virtio.as_deref().map(devices);
         news.extend(devices.map(|devices| Evidence::Virtio { devices }));
@@ -112,14 +121,6 @@ fn news(before: &Look, now: &Look) -> Vec<Evidence> {
             mode: mode(registers),
             halted: registers.halted,
         });
-    }
-    if now.screen != before.screen {
-        // A display that has left text mode shows none of its lines any more.
-        let lines = now
-            .screen
-            .as_ref()
-            .map_or_else(Vec::new, |screen| screen.0.clone());
-        news.push(Evidence::Screen { lines });
     }
     news
 }
@@ -262,7 +263,9 @@ mod tests {
         };
         let first = news(&Look::default(), &look());
         assert_eq!(first.len(), 3, "{first:?}");
-        let Evidence::Virtio { devices } = &first[0] else {
+        // The screen speaks for itself: it comes before what only hints at something.
+        assert!(matches!(first[0], Evidence::Screen { .. }), "{first:?}");
+        let Evidence::Virtio { devices } = &first[1] else {
             panic!("{first:?}");
         };
         let kinds: Vec<_> = devices
@@ -289,6 +292,6 @@ mod tests {
             reason: PauseReason::InternalError,
         });
         let emptied = Evidence::Screen { lines: Vec::new() };
-        assert_eq!(news(&look(), &later), [paused, registers, emptied]);
+        assert_eq!(news(&look(), &later), [paused, emptied, registers]);
     }
 }

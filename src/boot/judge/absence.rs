@@ -23,6 +23,14 @@ const REST: Duration = Duration::from_secs(20);
 /// After a login prompt, a unit may hold up the SSH server for a minute and more.
 const SLOW_UNIT: Duration = Duration::from_secs(75);
 
+/// A start that has gone on for so long without a word from it, in a system without anything to do, is being waited for.
+const WAITED: Duration = Duration::from_secs(10);
+
+const OTHER_KEY: &str = "the node itself answers at its address, with another host key than its first-boot configuration gives it";
+
+/// Starts that are listed.
+const LISTED: usize = 4;
+
 /// What speaks for an absence: since when, and from when on it ends the wait.
 struct Held {
     since: Duration,
@@ -80,6 +88,11 @@ impl Judge {
     fn has_rested(&self, least: Duration) -> bool {
         let since = self.rest.since(self.now);
         since.is_some_and(|since| self.now.saturating_sub(since) >= least)
+    }
+
+    /// Whether it has had nothing to do, and nothing to say, for a while.
+    pub(super) fn waits_idly(&self) -> bool {
+        self.has_rested(REST) && self.now.saturating_sub(self.moves.line) >= REST
     }
 
     /// systemd says after some seconds what it waits for, and again and again.
@@ -338,8 +351,10 @@ impl Judge {
             Some((Contact::TimedOut, since, count)) if count >= 2 && !reached && !known => Some(since),
             _ => None,
         };
+        // What once answered may have fallen silent since.
+        let silent = |since: &Duration| self.net.answered_at.is_none_or(|answered| answered < *since);
         let unreachable = unanswering
-            .filter(|_| up && !never_asked && !is_elsewhere && !reached)
+            .filter(|since| up && !never_asked && !is_elsewhere && silent(since))
             .map(|since| {
                 self.since(
                     Cause::AddressUnreachable,
@@ -431,6 +446,7 @@ impl Judge {
             self.hold(cause, held);
         }
 
+        self.seed_absences();
         let seeded = self.seeded();
         let disabled = self.suspects.contains_key(&Cause::CloudInitAbsent);
         let absent =
@@ -449,6 +465,31 @@ impl Judge {
                 );
             }
         }
+    }
+
+    /// A node that answers itself, and with another host key than its seed gives it, has not had that seed.
+    fn seed_absences(&mut self) {
+        let cause = match self.context.as_ref().map(|context| context.first_boot) {
+            Some(FirstBoot::CloudInit) if self.boot.cloud_init.is_some() => Cause::SeedNotFound,
+            Some(FirstBoot::Ignition) => Cause::IgnitionNoConfig,
+            _ => return,
+        };
+        let differs = self.suspects.get(&Cause::SshHostKeyDiffers).map(|known| known.at);
+        let told = self
+            .suspects
+            .get(&cause)
+            .is_some_and(|known| known.evidence.first().is_none_or(|line| line != OTHER_KEY));
+        if told {
+            return;
+        }
+        let itself = self.net.answers_itself && self.net.clash.is_none();
+        let held = differs.filter(|_| itself).map(|since| Held {
+            since,
+            ends: None,
+            detail: String::new(),
+            evidence: vec![OTHER_KEY.to_owned()],
+        });
+        self.hold(cause, held);
     }
 
     /// A key may come late: cloud-init writes it, and a server may be up before that.
@@ -586,6 +627,26 @@ impl Judge {
         self.hold(Cause::SilentButRunning, silent);
     }
 
+    /// Where systemd is kept from saying what it waits for: what it began long ago, when the system has nothing to do and is not up.
+    fn still_starting(&self) -> Option<Held> {
+        let quiet = self.now.saturating_sub(self.moves.line);
+        let waits =
+            self.boot.login.is_none() && self.boot.welcomes > 0 && quiet >= WAITED && self.has_rested(WAITED);
+        let begun = self.boot.pending.since(self.moves.line.saturating_sub(WAITED));
+        let mut begun = begun.filter(|_| waits).peekable();
+        let (since, what) = *begun.peek()?;
+        let evidence = begun.take(LISTED).map(|(since, what)| {
+            let took = self.now.saturating_sub(since).as_secs();
+            format!("{what}: begun {took} s ago, and not ended")
+        });
+        Some(Held {
+            since,
+            ends: None,
+            detail: what.to_owned(),
+            evidence: evidence.collect(),
+        })
+    }
+
     fn job_absences(&mut self) {
         let job = self.boot.job.clone().filter(|job| {
             self.boot.login.is_none()
@@ -609,6 +670,7 @@ impl Judge {
                 if job.limited { "" } else { ", without a limit" }
             )],
         });
+        let held = held.or_else(|| self.still_starting());
         let (waits, other) = if network {
             (Cause::NetworkWaits, Cause::JobWaiting)
         } else {

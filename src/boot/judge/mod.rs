@@ -18,6 +18,7 @@ use super::verdict::{Change, Verdict};
 mod absence;
 mod host;
 mod network;
+mod pending;
 mod text;
 mod weigh;
 
@@ -86,6 +87,10 @@ struct Boot {
     init_of_initrd: bool,
     /// An initial RAM disk with systemd in it has spoken.
     systemd_initrd: bool,
+    /// An initial RAM disk has spoken, and the system itself not yet.
+    in_initrd: bool,
+    /// That it has left the initial RAM disk is only a guess from outside.
+    guessed: bool,
     welcomes: u32,
     began: Duration,
     login: Option<Duration>,
@@ -97,6 +102,7 @@ struct Boot {
     dying_is_over: bool,
     orderly: bool,
     job: Option<Job>,
+    pending: pending::Pending,
     emergency: bool,
     /// What it is about, and the line that told it.
     hints: BTreeMap<Hint, (String, String)>,
@@ -117,6 +123,8 @@ impl Default for Boot {
             initrd: false,
             init_of_initrd: false,
             systemd_initrd: false,
+            in_initrd: false,
+            guessed: false,
             welcomes: 0,
             began: Duration::ZERO,
             login: None,
@@ -127,6 +135,7 @@ impl Default for Boot {
             dying_is_over: false,
             orderly: false,
             job: None,
+            pending: pending::Pending::default(),
             emergency: false,
             hints: BTreeMap::new(),
             failures: Vec::new(),
@@ -222,6 +231,8 @@ struct Net {
     /// It was given an address of those expected, or answers to one.
     expected_at: Option<Duration>,
     answered_at: Option<Duration>,
+    /// One of its own NICs answers at the expected address.
+    answers_itself: bool,
     /// Another address than those expected, and how that is known.
     elsewhere: Option<(Duration, IpAddr, String)>,
     /// Another machine answers to the expected address.
@@ -236,6 +247,8 @@ struct SshFacts {
     /// The kind of the last outcome, since when it has been the same, and how often.
     last: Option<(Contact, Duration, u32)>,
     text: String,
+    /// Connections that were closed at once since the last login was refused.
+    shut_out: u32,
     /// Denials since cloud-init was done.
     denied_after: u32,
     banner: bool,
@@ -423,8 +436,40 @@ impl Judge {
 
     /// The node has come to a phase, as seen from outside: counts where the console does not tell better.
     fn silently_reach(&mut self, phase: Phase) {
-        if !self.boot.printed || phase <= Phase::Kernel {
+        // An initial RAM disk that speaks, if only on the screen, tells better: it may drive every device and ask for addresses, too.
+        let told = self.boot.in_initrd && phase > Phase::Initramfs;
+        if (!self.boot.printed && !told) || phase <= Phase::Kernel {
+            self.boot.guessed |= self.boot.phase <= Phase::Initramfs && phase > Phase::Initramfs;
             self.enter(phase);
+        }
+    }
+
+    /// An initial RAM disk speaks: a guess that it was left before is taken back.
+    fn be_in_initrd(&mut self) {
+        self.boot.in_initrd = true;
+        if !self.boot.guessed || self.boot.phase > Phase::SshPort || self.boot.login.is_some() {
+            return self.enter(Phase::Initramfs);
+        }
+        self.boot.guessed = false;
+        let boot = self.boot.number;
+        let at = self
+            .timeline
+            .take_back(boot, Phase::Userspace..=Phase::SshPort)
+            .unwrap_or(self.now);
+        self.boot.phase = Phase::Initramfs;
+        for suspect in self.suspects.values_mut() {
+            suspect.phase = suspect.phase.min(Phase::Initramfs);
+        }
+        if let Some(suspect) = self.suspects.remove(&Cause::EmergencyMode) {
+            self.suspects.entry(Cause::InitramfsShell).or_insert(suspect);
+        }
+        if !self.timeline.entered(boot, Phase::Initramfs) {
+            self.timeline.enter(boot, Phase::Initramfs, at);
+            self.changes.push(Change::PhaseEntered {
+                boot,
+                phase: Phase::Initramfs,
+                at,
+            });
         }
     }
 

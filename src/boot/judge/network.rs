@@ -10,6 +10,9 @@ use crate::boot::phase::Phase;
 /// Lines of a command's output that are told.
 const OUTPUT_LINES: usize = 6;
 
+/// So many connections in a row may be closed at once after a login was refused: half a minute of them.
+const SHUT_OUT: u32 = 6;
+
 impl Judge {
     fn is_ours(&self, mac: &str) -> bool {
         self.context.as_ref().is_none_or(|context| {
@@ -114,6 +117,7 @@ impl Judge {
             self.moves.last = now;
         }
         if answers {
+            self.net.answers_itself = true;
             self.net.answered_at = Some(now);
         }
         self.net.elsewhere = None;
@@ -160,6 +164,11 @@ impl Judge {
             Ssh::Denied { text } => (Contact::Denied, text),
             Ssh::Failed { text } => (Contact::Failed, text),
         };
+        let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        let denied = has(&["Permission denied ("]);
+        // The keys were exchanged, and the login neither let in nor denied: so a server ends it whose rules for accounts (PAM)
+        // refuse this one, whatever it says about it.
+        let ended = contact == Contact::Closed && !has(&["kex_exchange_identification", "greeting"]);
         let not_yet = [
             "booting up",
             "not permitted to log in",
@@ -169,13 +178,12 @@ impl Judge {
         ]
         .iter()
         .any(|words| text.contains(words));
-        let has = |words: &[&str]| words.iter().any(|words| text.contains(words));
         let contact = if matches!(
             contact,
             Contact::Unreachable | Contact::TimedOut | Contact::Refused
         ) {
             contact
-        } else if not_yet {
+        } else if !denied && (not_yet || ended) {
             Contact::NotAllowed
         } else if has(&[
             "Host key verification failed",
@@ -213,6 +221,16 @@ impl Judge {
         if matches!(contact, Contact::Denied | Contact::HostKey) && self.boot.cloud_done.is_some() {
             self.ssh.denied_after += 1;
         }
+        // Who was refused again and again is shut out for a while by OpenSSH 9.8 and later: that says nothing new.
+        let refused = self
+            .ssh
+            .last
+            .filter(|(kind, ..)| matches!(kind, Contact::Denied | Contact::NotAllowed));
+        if refused.is_some() && contact == Contact::Closed && self.ssh.shut_out < SHUT_OUT {
+            self.ssh.shut_out += 1;
+            return;
+        }
+        self.ssh.shut_out = 0;
         self.ssh.last = Some(match self.ssh.last {
             Some((before, since, count)) if before == contact => (contact, since, count.saturating_add(1)),
             _ => (contact, self.now, 1),

@@ -537,6 +537,58 @@ fn a_silent_machine_is_judged_from_outside() {
     let told = live.judge.verdict().unwrap();
     assert!(told.sentence.contains("unknown-block(0,0)"), "{told:?}");
 
+    // An initial RAM disk that drives all devices and has an address, of which nothing is seen but the screen.
+    let initrd = [
+        "[    5.380791] Run /init as init process",
+        "Booting initrd of dracut.",
+        "[  OK  ] Reached target initrd-usr-fs.target - Initrd /usr File System.",
+    ];
+    let gives_up = [
+        "[ TIME ] Timed out waiting for device dev-sda1.device - /dev/sda1.",
+        "[DEPEND] Dependency failed for initrd-root-fs.target - Initrd Root File System.",
+        "[  OK  ] Started emergency.service - Emergency Shell.",
+        "Generating \"/run/initramfs/rdsosreport.txt\"",
+        "Entering emergency mode. Exit the shell to continue.",
+        "Cannot open access to console, the root account is locked.",
+    ];
+    let screen = |lines: &[&str]| Evidence::Screen {
+        lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+    };
+    let driven = || Evidence::Virtio {
+        devices: vec![device(VirtioKind::Block, 12), device(VirtioKind::Console, 12)],
+    };
+    for screen_first in [true, false] {
+        let mut live = Live::of(context());
+        for first in [screen_first, !screen_first] {
+            live.see(8.0, if first { screen(&initrd) } else { driven() });
+        }
+        assert_eq!(live.judge.phase(), Phase::Initramfs);
+        live.see(11.0, dhcp(DhcpMessage::Discover, None));
+        live.ssh(12.0, Ssh::Refused);
+        assert_eq!(live.judge.phase(), Phase::Initramfs);
+        let steps: Vec<Phase> = live.judge.timeline().iter().map(|step| step.phase).collect();
+        assert!(!steps.contains(&Phase::Userspace), "{steps:?}");
+        live.see(30.0, screen(&[&initrd[..], &gives_up[..]].concat()));
+        let (at, cause) = live.wait(60).unwrap();
+        assert_eq!((at < 40, cause), (true, Cause::RootNotFound));
+    }
+    // Of its end alone.
+    let mut live = Live::of(context());
+    live.see(8.0, driven());
+    live.ssh(12.0, Ssh::Refused);
+    assert_eq!(live.judge.phase(), Phase::SshPort);
+    live.see(30.0, screen(&gives_up[2..]));
+    assert_eq!(live.wait(60).unwrap().1, Cause::InitramfsShell);
+    // It was left: nothing is taken back.
+    let mut live = Live::of(context());
+    live.see(8.0, driven());
+    live.see(
+        30.0,
+        screen(&[&initrd[..], &["Welcome to Debian GNU/Linux 13 (trixie)!"]].concat()),
+    );
+    live.ssh(31.0, Ssh::Refused);
+    assert_eq!(live.judge.phase(), Phase::SshPort);
+
     // A boot sector that leads nowhere.
     let mut live = Live::of(context());
     live.print(1.0, "SeaBIOS (version 1.16)\r\nBooting from Hard Disk...\r\n");

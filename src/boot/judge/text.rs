@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pending::Pending;
 use super::{Boot, Dying, Failure, Job, Judge, Kind, RECENT};
 use crate::boot::cause::{Cause, Weight};
 use crate::boot::line::{Line, second_message};
@@ -15,8 +16,8 @@ const FAILURES: usize = 24;
 /// Characters of a line that are kept to be shown.
 const SHOWN: usize = 240;
 
-/// Lines of a screen that are read.
-const SCREEN: usize = 100;
+/// Lines of a screen that are read: what VGA's 32 KiB hold.
+const SCREEN: usize = 204;
 
 /// Lines of a guest's journal that are read: more were not asked for.
 const JOURNAL_LINES: usize = 200;
@@ -99,8 +100,14 @@ impl Judge {
     }
 
     fn place(&self) -> Place {
+        let phase = self.boot.phase;
         Place {
-            phase: self.boot.phase,
+            // What an initial RAM disk says is read for as long as only a guess has it left.
+            phase: if self.boot.guessed {
+                phase.min(Phase::Initramfs)
+            } else {
+                phase
+            },
         }
     }
 
@@ -114,6 +121,9 @@ impl Judge {
             self.remember(text);
         }
         let early = self.boot.phase <= Phase::Bootloader;
+        if !early {
+            self.boot.pending.read(text, self.now);
+        }
         let worth = marks::worth_reading(text);
         // The kernel's and systemd's lines: the system itself speaks on this console.
         self.boot.printed |= !early && text.starts_with('[');
@@ -241,7 +251,7 @@ impl Judge {
                 self.boot.printed = true;
                 self.boot.initrd = true;
                 self.boot.systemd_initrd |= line.tag.is_some();
-                self.enter(Phase::Initramfs);
+                self.be_in_initrd();
             }
             Sign::RealRoot => {
                 self.boot.printed = true;
@@ -373,7 +383,10 @@ impl Judge {
                 .hints
                 .retain(|hint, _| matches!(hint, Hint::OldCpu | Hint::NoMemory));
             self.boot.emergency = false;
+            self.boot.pending = Pending::default();
         }
+        self.boot.in_initrd = false;
+        self.boot.guessed = false;
         self.enter(Phase::Userspace);
     }
 
@@ -435,7 +448,8 @@ impl Judge {
                     .or_insert_with(|| (line.body.to_owned(), line.text.to_owned()));
             }
             Cause::BootloaderWaits => self.loader_speaks(),
-            Cause::InitramfsShell | Cause::PassphraseWanted => self.enter(Phase::Initramfs),
+            Cause::InitramfsShell => self.be_in_initrd(),
+            Cause::PassphraseWanted => self.enter(Phase::Initramfs),
             _ => {}
         }
         if matches!(cause.phase(), Phase::Netboot | Phase::Bootloader) {

@@ -237,6 +237,19 @@ impl Judge {
                     (cause, detail)
                 }
             }),
+            Cause::ReadyCommandFailed | Cause::ReadyCommandTimedOut => {
+                let invalid = self.suspects.get(&Cause::UserDataInvalid);
+                if let Some(line) = invalid.and_then(|invalid| invalid.evidence.first()) {
+                    push_first(&mut suspect.evidence, line.clone());
+                }
+                return match invalid {
+                    Some(invalid) => {
+                        suspect.detail.clone_from(&invalid.detail);
+                        (Cause::UserDataInvalid, suspect)
+                    }
+                    None => (cause, suspect),
+                };
+            }
             _ => None,
         };
         let Some((cause, detail)) = found else {
@@ -278,11 +291,20 @@ impl Judge {
                 ]);
                 let keys = of(&[Cause::SshdNoHostKeys]).filter(|_| cause == Cause::SshdNotRunning);
                 match cause {
-                    // Without its first-boot configuration an image mostly uses DHCP, and has its SSH server.
-                    Cause::SshdNotRunning => keys,
+                    // Without its first-boot configuration an image mostly uses DHCP, and has its SSH server; one that is made for
+                    // Ignition may have its server's keys from there.
+                    Cause::SshdNotRunning => keys
+                        .or_else(|| of(&[Cause::IgnitionNoConfig, Cause::DiskFull]))
+                        .or_else(|| {
+                            of(&[Cause::JobWaiting, Cause::NetworkWaits])
+                                .filter(|_| self.boot.login.is_none())
+                        }),
                     _ => first_boot,
                 }
             }
+            Cause::NoDhcpRequest => of(&[Cause::DiskFull, Cause::OomKilled]).or_else(|| {
+                of(&[Cause::JobWaiting, Cause::NetworkWaits]).filter(|_| self.boot.login.is_none())
+            }),
             Cause::Hung => of(&[
                 Cause::NetworkWaits,
                 Cause::JobWaiting,
@@ -374,10 +396,9 @@ impl Judge {
                 let known = self.suspects.get(&behind).unwrap_or(suspect);
                 let mut told = known.clone();
                 told.evidence.extend(suspect.evidence.iter().cloned());
-                let sure = matches!(
-                    behind,
-                    Cause::UserDataInvalid | Cause::SshdNoHostKeys | Cause::SeedNotFound
-                );
+                // What was told, not what was concluded.
+                let sure = matches!(behind, Cause::UserDataInvalid | Cause::SshdNoHostKeys)
+                    || (behind == Cause::SeedNotFound && !known.detail.is_empty());
                 return (behind, told, sure);
             }
             let rivals = due
@@ -387,7 +408,9 @@ impl Judge {
             let sure = cause.weight() == Weight::Device && rivals == 1;
             return (cause, suspect.clone(), sure);
         }
-        let moving = self.now.saturating_sub(self.moves.last.max(self.moves.cpu)) < self.scaled(15);
+        // What waits with an idle CPU is not getting on, however slow the machine.
+        let moving = self.now.saturating_sub(self.moves.last.max(self.moves.cpu)) < self.scaled(15)
+            && !self.waits_idly();
         let blank = |detail: String| Suspect {
             detail,
             at: self.now,
@@ -396,7 +419,16 @@ impl Judge {
             evidence: Vec::new(),
         };
         let timed_out = over && self.ended.is_none_or(|outcome| outcome == Outcome::TimedOut);
-        if timed_out && moving && self.context.is_some() && self.boot.phase < Phase::Address {
+        // What lacks memory or room is slow for that.
+        let starved = rest
+            .iter()
+            .find(|(cause, _)| matches!(cause, Cause::OomKilled | Cause::DiskFull));
+        if timed_out
+            && moving
+            && self.context.is_some()
+            && self.boot.phase < Phase::Address
+            && starved.is_none()
+        {
             return (
                 Cause::SlowNotStuck,
                 blank(format!("it was at {}", self.boot.phase)),

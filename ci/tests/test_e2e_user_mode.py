@@ -1,0 +1,56 @@
+"""Networks that the agent itself is the switch, router and name server of: everything that holds on bridges holds on them."""
+
+import shutil
+
+from cluster import curl, disks, given, image, machine, put, start, task  # noqa: F401
+
+# Bytes that cross the agent's switch each way.
+MANY = 24 << 20
+
+LOOK = r"""
+for node in debian-1 tiny-1; do nodes/ssh $node 'echo "$(hostname) runs $(uname -s)"'; done
+nodes/ssh debian-1 ping -c 2 tiny-1 | grep -o '2 received'
+nodes/ssh debian-1 ping -c 2 tiny-1.storage | grep -o '2 received'
+nodes/ssh debian-1 'hostname --fqdn; getent hosts tiny-1; ip -4 -brief address'
+head -c MANY /dev/urandom > /tmp/many
+rate() { expr MANY / 1024 / \( $(date +%s) - $1 + 1 \); }
+at=$(date +%s); nodes/ssh debian-1 'cat > /root/many' < /tmp/many; echo "$(rate $at) KiB/s into the node by SSH"
+at=$(date +%s); nodes/ssh debian-1 'cat /root/many' | cmp - /tmp/many && echo the bytes are the same; echo "$(rate $at) KiB/s out of it"
+nodes/ssh -n tiny-1 'mkdir -p /tmp/served; hostname > /tmp/served/name; httpd -p 8080 -h /tmp/served 2>/dev/null || (while :; do nc -l -p 8080 -e cat /tmp/served/name; done) >/dev/null 2>&1 &'
+nodes/ssh debian-1 'systemd-run --quiet python3 -m http.server 8080 --directory /root; echo served > /root/name; sync'
+"""
+
+AGAIN = r"""
+export NODES_DIR=nodes
+nodes/ssh debian-1 'ip -4 -brief address' > before
+nodectl power cut debian-1 && nodectl power on debian-1 && nodectl wait --timeout 10m
+nodes/ssh debian-1 'cat /root/name; ip -4 -brief address' > after
+cat after; tail -n +2 after | cmp - before && echo the addresses are the same
+nodectl power off debian-1 && nodectl power on debian-1 && nodectl wait --timeout 10m && nodes/ssh debian-1 ping -c 1 tiny-1 | grep -o '1 received'
+"""
+
+
+def test_a_distribution_on_user_mode_networks(machine, image, disks, aloud):  # noqa: F811
+    shutil.copy(given("GUEST_DEBIAN", "disk image of the Debian guest"), disks / "debian.qcow2")
+    params = {
+        "networking": "user",
+        "networks": {"default": {"nat": "auto"}, "storage": {"isolated": "auto"}},
+        "defaults": {"networks": ["default", "storage"]},
+        "nodes": {
+            "debian": {"count": 1, "image": {"file": "os/debian.qcow2"}, "cpus": 1, "memory": "768MiB"},
+            "tiny": {"count": 1, "image": {"file": "os/tiny.qcow2"}, "memory": "256MiB"},
+        },
+    }
+    build = start(machine, image, disks, [put(params, inputs="all"), task(LOOK.replace("MANY", str(MANY))), task(AGAIN, name="again")], keep=True).wait(1200)
+    print(build.log)
+    assert build.status == "succeeded", build.log[-6000:]
+    said = build.log.replace("\r", "")
+    for word in ("debian-1 runs Linux", "tiny-1 runs Linux", "the bytes are the same", "\nserved\n", "the addresses are the same", "1 received"):
+        assert word in said, word
+    assert said.count("2 received") == 2, said
+    aloud("\n" + "\n".join(line for line in said.splitlines() if "KiB/s" in line))
+    _, proxy, _ = machine.exec(build.steps["get nodes"].container, ["cat", "/tmp/build/get/proxy"])
+    assert curl(machine, proxy.strip(), "http://tiny-1:8080/name") == (0, "tiny-1\n")
+    wrong = "socks5h://nodes:wrong@" + proxy.strip().rsplit("@", 1)[1]
+    assert curl(machine, wrong, "http://tiny-1:8080/name")[0] != 0
+    build.release()
