@@ -51,7 +51,7 @@ impl<'a> Line<'a> {
         if let Some((status, after)) = status(rest) {
             line.status = Some(status);
             rest = after;
-        } else if let Some(after) = syslog(rest) {
+        } else if let Some(after) = syslog(rest).or_else(|| line.stamp.and_then(|_| host(rest))) {
             rest = after;
         }
         if let Some((name, after)) = tag(rest) {
@@ -148,12 +148,21 @@ fn syslog(text: &str) -> Option<&str> {
         let (date, time) = when.split_once('T')?;
         (date.len() == 10 && clock(time.get(..8)?)).then_some(rest)?
     };
-    let (_host, rest) = after.split_once(' ')?;
-    // Only where a program follows, so that no sentence is taken for a log.
-    tag(rest).map(|_| rest)
+    host(after)
 }
 
-fn clock(text: &str) -> bool {
+/// `host ` before a program's name, as in a log, or as `journalctl -o short-monotonic` shows it behind a kernel's stamp.
+fn host(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once(' ')?;
+    let fits = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    // Only where a program follows, so that no sentence is taken for a log.
+    tag(rest).filter(|_| fits).map(|_| rest)
+}
+
+/// `10:00:00`.
+pub fn clock(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 8
         && bytes.iter().enumerate().all(|(at, byte)| {
@@ -252,6 +261,13 @@ mod tests {
                 None,
                 Some("sshd"),
                 "error: x",
+            ),
+            (
+                "[  149.801317] host dracut-initqueue[408]: Warning: x",
+                Some(149.801317),
+                None,
+                Some("dracut-initqueue"),
+                "Warning: x",
             ),
             (
                 "2024-05-01T10:00:00.123456+00:00 host kernel: x",
