@@ -134,21 +134,23 @@ fn status(text: &str) -> Option<(Status, &str)> {
 
 /// `May 12 10:00:00 host ` or `2024-05-01T10:00:00.123456+00:00 host ` of a log that is forwarded to the console.
 fn syslog(text: &str) -> Option<&str> {
-    const MONTHS: [&str; 12] = [
-        "Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec ",
-    ];
-    let after = if MONTHS.iter().any(|month| text.starts_with(month)) {
-        let rest = text.get(4..)?.trim_start();
-        let (day, rest) = rest.split_once(' ')?;
+    let (when, rest) = text.split_once(' ')?;
+    // The month is told in the language of whoever shows the log.
+    let after = if when.chars().count() <= 4 && when.chars().all(|c| c.is_alphabetic() || c == '.') {
+        let (day, rest) = rest.trim_start().split_once(' ')?;
         let (time, rest) = rest.split_once(' ')?;
         let numbers = day.bytes().all(|byte| byte.is_ascii_digit()) && clock(time);
         numbers.then_some(rest)?
     } else {
-        let (when, rest) = text.split_once(' ')?;
         let (date, time) = when.split_once('T')?;
         (date.len() == 10 && clock(time.get(..8)?)).then_some(rest)?
     };
     host(after)
+}
+
+/// The program that a log names, and what it says.
+pub fn logged(text: &str) -> Option<(&str, &str)> {
+    tag(syslog(text)?)
 }
 
 /// `host ` before a program's name, as in a log, or as `journalctl -o short-monotonic` shows it behind a kernel's stamp.
@@ -257,6 +259,13 @@ mod tests {
             ),
             (
                 "May 12 10:00:00 host sshd[12]: error: x",
+                None,
+                None,
+                Some("sshd"),
+                "error: x",
+            ),
+            (
+                "ноя 05 09:41:15 host sshd[12]: error: x",
                 None,
                 None,
                 Some("sshd"),

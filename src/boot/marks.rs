@@ -636,6 +636,8 @@ const MARKS: &[Mark] = &[
     Mark("Metadata corruption detected", InKernel, Ready, H(Damaged, All)),
     Mark("Metadata CRC error detected", InKernel, Ready, H(Damaged, All)),
     Mark("device-mapper: verity: ", Kernel, Ready, H(Damaged, All)),
+    Mark("log mount/recovery failed", InKernel, Ready, H(Damaged, All)),
+    Mark("unable to read superblock", InKernel, Ready, H(Damaged, All)),
     Mark("bad tree block start", InKernel, Ready, H(Damaged, All)),
     Mark("failed to read chunk root", InKernel, Ready, H(Damaged, All)),
     Mark("parent transid verify failed", InKernel, Ready, H(Damaged, All)),
@@ -710,11 +712,11 @@ const MARKS: &[Mark] = &[
         Initramfs,
         H(RootMissing, All),
     ),
-    // util-linux' mount, and ZFS.
-    Mark(": can't find ", Inside, Initramfs, H(RootMissing, All)),
+    Mark("mount: mounting ", Start, Initramfs, H(RootMissing, All)),
+    Mark("mount: /", Start, Initramfs, H(RootMissing, All)),
+    // ZFS.
     Mark("cannot import '", Inside, Initramfs, H(RootMissing, All)),
     Mark("No pool imported", Start, Initramfs, H(RootMissing, All)),
-    Mark("mount: mounting ", Start, Initramfs, H(RootMissing, All)),
     Mark(
         " as root file system",
         Inside,
@@ -749,7 +751,7 @@ const MARKS: &[Mark] = &[
         Initramfs,
         Means::Cause(Cause::RootNotFound, Nothing),
     ),
-    // The BSDs' kernels.
+    // The BSDs' kernels; once they are up, the words are anybody's.
     Mark(
         "cannot mount root",
         Start,
@@ -759,17 +761,27 @@ const MARKS: &[Mark] = &[
     Mark(
         "KDB: enter: panic",
         Start,
-        Ready,
+        Initramfs,
         Means::Cause(Cause::KernelPanic, Nothing),
     ),
     Mark(
         "Automatic reboot in ",
         Start,
-        Ready,
+        Initramfs,
         Means::Cause(Cause::KernelPanic, Nothing),
     ),
-    Mark("ddb{", Start, Ready, Means::Cause(Cause::KernelPanic, Nothing)),
-    Mark("ddb>", Start, Ready, Means::Cause(Cause::KernelPanic, Nothing)),
+    Mark(
+        "ddb{",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
+    Mark(
+        "ddb>",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
     Mark(":: running early hook", Start, Initramfs, Means::Initrd),
     Mark(":: running hook", Start, Initramfs, Means::Initrd),
     Mark(":: Triggering uevents", Start, Initramfs, Means::Initrd),
@@ -781,7 +793,13 @@ const MARKS: &[Mark] = &[
         Initramfs,
         H(NoInit, All),
     ),
-    Mark("ERROR: Unable to ", Start, Initramfs, H(RootMissing, All)),
+    Mark("ERROR: Unable to mount ", Start, Initramfs, H(RootMissing, All)),
+    Mark(
+        "ERROR: Unable to find root ",
+        Start,
+        Initramfs,
+        H(RootMissing, All),
+    ),
     Mark("<<< NixOS Stage 1 >>>", Start, Initramfs, Means::Initrd),
     Mark("stage 2 init script (", Start, Initramfs, H(NoInit, All)),
     Mark("<<< NixOS Stage 2 >>>", Start, Userspace, Means::RealRoot),
@@ -818,7 +836,13 @@ const MARKS: &[Mark] = &[
         Means::Cause(Cause::InitramfsShell, All),
     ),
     Mark(
-        "being dropped ",
+        "being dropped to ",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
+    Mark(
+        "being dropped into ",
         Inside,
         Initramfs,
         Means::Cause(Cause::InitramfsShell, Nothing),
@@ -1206,10 +1230,13 @@ const PROGRAMS: &[&str] = &[
     "NetworkManager",
 ];
 
+/// Whether a program is one of those.
+pub fn speaks(tag: &str) -> bool {
+    PROGRAMS.iter().any(|program| tag.starts_with(program))
+}
+
 fn stands(mark: &Mark, line: &Line<'_>, at: usize) -> bool {
-    let known = line
-        .tag
-        .is_none_or(|tag| PROGRAMS.iter().any(|program| tag.starts_with(program)));
+    let known = line.tag.is_none_or(speaks);
     let kernel = line.tag.is_none_or(|tag| tag == "kernel");
     match mark.1 {
         At::Start => at == 0 && known,
@@ -1258,6 +1285,10 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
                 .any(|drive| line.body.contains(drive));
             return (!empty).then(|| Sign::Cause(Cause::DiskErrors, tell(what)));
         }
+        Means::Cause(Cause::MountFailed, what) => {
+            let failed = line.body.starts_with("Failed to mount ");
+            return failed.then(|| Sign::Cause(Cause::MountFailed, tell(what)));
+        }
         Means::Cause(cause, what) => Sign::Cause(cause, tell(what)),
         Means::Hint(hint, what) => {
             if hint == Hint::RootMissing
@@ -1266,11 +1297,7 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             {
                 return None;
             }
-            // Busybox' mount: of /proc or /dev into an empty root file system it complains too.
-            let device = ["/dev/", "UUID=", "LABEL=", "PARTUUID="]
-                .iter()
-                .any(|device| after.starts_with(device));
-            if mark.0 == "mount: mounting " && !(device && after.contains(" failed: No such ")) {
+            if mark.0.starts_with("mount: ") && !misses_device(after) {
                 return None;
             }
             Sign::Hint(hint, tell(what))
@@ -1357,6 +1384,20 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             }
         }
     })
+}
+
+/// Whether mount says that a device is not there: util-linux's of one by its name, busybox's of its file. Of /proc and /dev
+/// below an empty root file system it complains, too.
+fn misses_device(said: &str) -> bool {
+    let device = |text: &str| {
+        ["/dev/", "UUID=", "LABEL=", "PARTUUID="]
+            .iter()
+            .any(|start| text.starts_with(start))
+    };
+    match said.split_once(": can't find ") {
+        Some((_, what)) => device(what),
+        None => device(said) && said.contains(" failed: No such "),
+    }
 }
 
 /// One line that a person reads: no longer than fits, without trailing dots.

@@ -1,8 +1,8 @@
 //! What somebody else has written before every line of a console: a time, a name. A live console has none; a file that somebody
 //! keeps mostly went through `docker logs`, `ts`, a test's or a build's log.
 
-use super::line::{Line, clock};
-use super::marks::worth_reading;
+use super::line::{Line, clock, logged};
+use super::marks::{speaks, worth_reading};
 
 /// So many lines must agree.
 const LINES: usize = 3;
@@ -20,6 +20,8 @@ enum Layer {
     Time,
     /// `node-1  | `, `machine # `, `[node-1] `.
     Name(String),
+    /// `May 12 10:00:00 host qemu[12]: `: the journal of the host, where what runs the machine prints its console.
+    Log(String),
 }
 
 /// All that stands before every line.
@@ -29,7 +31,11 @@ pub struct Prefix(Vec<Layer>);
 impl Prefix {
     /// What most of these lines have before them.
     pub fn of(sample: &str) -> Self {
-        let mut lines: Vec<&str> = sample.lines().filter(|line| !line.trim().is_empty()).collect();
+        let ends = ['\n', '\r'];
+        let mut lines: Vec<&str> = sample
+            .split(ends)
+            .filter(|line| !line.trim().is_empty())
+            .collect();
         let mut layers = Vec::new();
         while layers.len() < LAYERS && lines.len() >= LINES {
             let Some(layer) = layer(&lines) else { break };
@@ -61,6 +67,9 @@ impl Layer {
             Self::Name(name) => line
                 .strip_prefix(name.as_str())
                 .or_else(|| (line.trim_end() == name.trim_end()).then_some("")),
+            Self::Log(program) => logged(line)
+                .filter(|(name, _)| name == program)
+                .map(|(_, rest)| rest),
         };
         rest.unwrap_or(line)
     }
@@ -78,12 +87,15 @@ fn layer(lines: &[&str]) -> Option<Layer> {
     if most(&Layer::Time) {
         return Some(Layer::Time);
     }
-    // The first line may be whole by chance; the name stands before the second too.
+    let log = |line: &str| {
+        let (program, _) = logged(line)?;
+        (!speaks(program)).then(|| Layer::Log(program.to_owned()))
+    };
+    // The first line may be whole by chance; what stands before the second stands before all.
     lines
         .iter()
         .take(2)
-        .filter_map(|line| name(line))
-        .map(|name| Layer::Name(name.to_owned()))
+        .filter_map(|line| log(line).or_else(|| Some(Layer::Name(name(line)?.to_owned()))))
         .find(most)
 }
 
@@ -161,6 +173,8 @@ mod tests {
             "[10:00:00.123] ",
             "10:00:00 ",
             "node-1  | 2024-05-01T10:00:00Z ",
+            "May 12 10:00:00 host microvm@node[12]: ",
+            "2024-05-01T10:00:00.123456+00:00 host qemu[12]: ",
             "2024-05-01T10:00:00Z [node-1] ",
         ] {
             let text: String = BOOT.lines().map(|line| format!("{before}{line}\n")).collect();

@@ -203,7 +203,10 @@ fn console(first: Vec<u8>, mut from: impl BufRead) -> std::io::Result<Diagnosis>
     } else {
         let mut line = Vec::new();
         while from.by_ref().take(LONGEST).read_until(b'\n', &mut line)? > 0 {
-            show(prefix.strip(&String::from_utf8_lossy(&line)).as_bytes().to_vec());
+            // A carriage return may be all that ends a line.
+            for piece in String::from_utf8_lossy(&line).split_inclusive('\r') {
+                show(prefix.strip(piece).as_bytes().to_vec());
+            }
             line.clear();
         }
     }
@@ -254,6 +257,27 @@ mod tests {
         let verdict = diagnosis.verdict.unwrap();
         assert_eq!(verdict.code, Cause::BootloaderRescue);
         assert_eq!(verdict.phase, Phase::Bootloader);
+    }
+
+    #[test]
+    fn what_others_wrote_before_the_lines_is_not_read() {
+        for end in ["\n", "\r\n", "\r"] {
+            let lines = [
+                "GRUB loading.",
+                "error: no such partition.",
+                "Entering rescue mode...",
+                "grub rescue> ",
+            ];
+            let text: String = lines
+                .iter()
+                .map(|line| format!("node-1  | 2024-05-01T10:00:00Z {line}{end}"))
+                .collect();
+            assert_eq!(
+                read(&text).verdict.unwrap().code,
+                Cause::BootloaderRescue,
+                "{end:?}"
+            );
+        }
     }
 
     #[test]
