@@ -71,3 +71,10 @@ fn what_other_systems_print_is_read_right() {
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// All that was seen of real boots, not the console alone: devices, screen, addresses, logins, as a cluster records it.
+#[test]
+fn what_was_seen_of_whole_boots_is_judged_right() {
+    let wrong = judged("whole.json", is_named);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -30,8 +30,9 @@ A console may print without end. The judge keeps the last 40 lines in memory; on
 the most and the three that came before it (`NAME.log`, `NAME.log.0` to `.2`), and the recording holds the first 16 MiB, then how
 much is missing, then the last 64 KiB.
 
-`nodectl diagnose FILE` judges a recording (JSON lines), or the text of a console. Its exit status is 0 when the node got
-ready, 1 when it did not, 2 when the file cannot be read.
+`nodectl diagnose FILE` judges a recording (JSON lines), or the text of a console; a time or a name that another program wrote
+before each of its lines is taken away. Its exit status is 0 when the node got ready, 1 when it did not, 2 when the file cannot
+be read.
 
 <!-- What follows is made from src/boot/cause.rs: UPDATE_DOCS=1 cargo test --lib boot::document -->
 

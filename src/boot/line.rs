@@ -51,7 +51,7 @@ impl<'a> Line<'a> {
         if let Some((status, after)) = status(rest) {
             line.status = Some(status);
             rest = after;
-        } else if let Some(after) = syslog(rest) {
+        } else if let Some(after) = syslog(rest).or_else(|| line.stamp.and_then(|_| host(rest))) {
             rest = after;
         }
         if let Some((name, after)) = tag(rest) {
@@ -134,26 +134,37 @@ fn status(text: &str) -> Option<(Status, &str)> {
 
 /// `May 12 10:00:00 host ` or `2024-05-01T10:00:00.123456+00:00 host ` of a log that is forwarded to the console.
 fn syslog(text: &str) -> Option<&str> {
-    const MONTHS: [&str; 12] = [
-        "Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec ",
-    ];
-    let after = if MONTHS.iter().any(|month| text.starts_with(month)) {
-        let rest = text.get(4..)?.trim_start();
-        let (day, rest) = rest.split_once(' ')?;
+    let (when, rest) = text.split_once(' ')?;
+    // The month is told in the language of whoever shows the log.
+    let after = if when.chars().count() <= 4 && when.chars().all(|c| c.is_alphabetic() || c == '.') {
+        let (day, rest) = rest.trim_start().split_once(' ')?;
         let (time, rest) = rest.split_once(' ')?;
         let numbers = day.bytes().all(|byte| byte.is_ascii_digit()) && clock(time);
         numbers.then_some(rest)?
     } else {
-        let (when, rest) = text.split_once(' ')?;
         let (date, time) = when.split_once('T')?;
         (date.len() == 10 && clock(time.get(..8)?)).then_some(rest)?
     };
-    let (_host, rest) = after.split_once(' ')?;
-    // Only where a program follows, so that no sentence is taken for a log.
-    tag(rest).map(|_| rest)
+    host(after)
 }
 
-fn clock(text: &str) -> bool {
+/// The program that a log names, and what it says.
+pub fn logged(text: &str) -> Option<(&str, &str)> {
+    tag(syslog(text)?)
+}
+
+/// `host ` before a program's name, as in a log, or as `journalctl -o short-monotonic` shows it behind a kernel's stamp.
+fn host(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once(' ')?;
+    let fits = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    // Only where a program follows, so that no sentence is taken for a log.
+    tag(rest).filter(|_| fits).map(|_| rest)
+}
+
+/// `10:00:00`.
+pub fn clock(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 8
         && bytes.iter().enumerate().all(|(at, byte)| {
@@ -252,6 +263,20 @@ mod tests {
                 None,
                 Some("sshd"),
                 "error: x",
+            ),
+            (
+                "ноя 05 09:41:15 host sshd[12]: error: x",
+                None,
+                None,
+                Some("sshd"),
+                "error: x",
+            ),
+            (
+                "[  149.801317] host dracut-initqueue[408]: Warning: x",
+                Some(149.801317),
+                None,
+                Some("dracut-initqueue"),
+                "Warning: x",
             ),
             (
                 "2024-05-01T10:00:00.123456+00:00 host kernel: x",

@@ -56,6 +56,7 @@ enum Means {
     PowerDown,
     Emergency,
     EmergencyPrompt,
+    BareShell,
     Welcome,
     Target,
     Frozen,
@@ -71,6 +72,7 @@ enum Means {
     IgnitionFailed,
     IgnitionAttempt,
     Ipxe,
+    Fetched,
     Login,
     RunInit,
     Address,
@@ -138,6 +140,8 @@ pub enum Sign {
     Emergency,
     /// Somebody is to type something in emergency mode.
     EmergencyPrompt,
+    /// A shell without a terminal of its own.
+    BareShell,
     /// The greeting of systemd.
     Welcome {
         /// It says itself that it greets from the initial RAM disk.
@@ -179,6 +183,8 @@ pub enum Sign {
     IgnitionFailed(String),
     /// Ignition fetches something for the nth time.
     IgnitionAttempt(u32, String),
+    /// The network boot got something: that another of its tries failed does not matter.
+    Fetched,
     /// A login prompt.
     Login,
     /// No DHCP server answered, as the guest's client says.
@@ -267,6 +273,8 @@ const MARKS: &[Mark] = &[
     Mark("Booting PXE over IP", Start, EARLY, Reach(Netboot)),
     Mark("Configuring (net", Start, EARLY, Reach(Netboot)),
     Mark("ipxe.org/", Inside, EARLY, Means::Ipxe),
+    // A script tries several files, the node's own first.
+    Mark("... ok", Inside, EARLY, Means::Fetched),
     Mark("PXE-E16", Inside, EARLY, Means::Cause(Cause::NetbootNoDhcp, All)),
     Mark("PXE-E51", Inside, EARLY, Means::Cause(Cause::NetbootNoDhcp, All)),
     Mark(
@@ -435,6 +443,12 @@ const MARKS: &[Mark] = &[
     Mark("EXTLINUX ", Start, EARLY, Reach(Bootloader)),
     Mark("PXELINUX ", Start, EARLY, Reach(Bootloader)),
     Mark(
+        "Failed to load ldlinux",
+        Start,
+        EARLY,
+        Means::Cause(Cause::BootloaderKernelMissing, All),
+    ),
+    Mark(
         "Could not find kernel image:",
         Start,
         EARLY,
@@ -455,6 +469,19 @@ const MARKS: &[Mark] = &[
     Mark(
         "Error loading \\",
         Start,
+        EARLY,
+        Means::Cause(Cause::BootloaderKernelMissing, All),
+    ),
+    // Since systemd 250 behind the place in its source.
+    Mark(
+        "Error loading EFI binary",
+        Inside,
+        EARLY,
+        Means::Cause(Cause::BootloaderKernelMissing, All),
+    ),
+    Mark(
+        "No loader found. Configuration files in",
+        Inside,
         EARLY,
         Means::Cause(Cause::BootloaderKernelMissing, All),
     ),
@@ -482,6 +509,12 @@ const MARKS: &[Mark] = &[
     ),
     Mark(
         "Fatal glibc error: CPU does not support",
+        Inside,
+        Ready,
+        Means::Hint(OldCpu, All),
+    ),
+    Mark(
+        "CPU ISA level is lower than required",
         Inside,
         Ready,
         Means::Hint(OldCpu, All),
@@ -521,28 +554,54 @@ const MARKS: &[Mark] = &[
     ),
     Mark("Oops: ", InKernel, Ready, Means::Cause(Cause::KernelOops, All)),
     Mark(
-        "BUG: unable to handle",
-        Kernel,
-        Ready,
-        Means::Cause(Cause::KernelOops, All),
-    ),
-    Mark(
-        "BUG: kernel NULL pointer",
-        Kernel,
-        Ready,
-        Means::Cause(Cause::KernelOops, All),
-    ),
-    Mark(
         "soft lockup - CPU#",
         InKernel,
         Ready,
         Means::Cause(Cause::CpuStall, All),
     ),
     Mark(
-        "detected stalls on CPUs",
+        "stalls on CPUs",
         InKernel,
         Ready,
         Means::Cause(Cause::CpuStall, All),
+    ),
+    Mark(
+        "self-detected stall on CPU",
+        InKernel,
+        Ready,
+        Means::Cause(Cause::CpuStall, All),
+    ),
+    Mark(
+        "detected hard LOCKUP on cpu",
+        InKernel,
+        Ready,
+        Means::Cause(Cause::CpuStall, All),
+    ),
+    Mark(
+        "BUG: workqueue lockup",
+        Kernel,
+        Ready,
+        Means::Cause(Cause::CpuStall, All),
+    ),
+    // What is none of these stalls: bad pointers, KASAN's and KFENCE's finds, locks, pages.
+    Mark("BUG: ", Kernel, Ready, Means::Cause(Cause::KernelOops, All)),
+    Mark(
+        "kernel BUG at ",
+        Kernel,
+        Ready,
+        Means::Cause(Cause::KernelOops, All),
+    ),
+    Mark(
+        "general protection fault",
+        Kernel,
+        Ready,
+        Means::Cause(Cause::KernelOops, All),
+    ),
+    Mark(
+        "Unable to handle kernel",
+        Kernel,
+        Ready,
+        Means::Cause(Cause::KernelOops, All),
     ),
     Mark(
         "blocked for more than",
@@ -580,12 +639,19 @@ const MARKS: &[Mark] = &[
     Mark("Metadata corruption detected", InKernel, Ready, H(Damaged, All)),
     Mark("Metadata CRC error detected", InKernel, Ready, H(Damaged, All)),
     Mark("device-mapper: verity: ", Kernel, Ready, H(Damaged, All)),
+    Mark("log mount/recovery failed", InKernel, Ready, H(Damaged, All)),
+    Mark("unable to read superblock", InKernel, Ready, H(Damaged, All)),
+    Mark("bad tree block start", InKernel, Ready, H(Damaged, All)),
+    Mark("failed to read chunk root", InKernel, Ready, H(Damaged, All)),
+    Mark("parent transid verify failed", InKernel, Ready, H(Damaged, All)),
+    Mark("SQUASHFS error: ", Kernel, Ready, H(Damaged, All)),
     Mark(
         "VFS: Cannot open root device",
         Kernel,
         Initramfs,
         H(RootMissing, All),
     ),
+    Mark("Waiting for root device ", Kernel, Initramfs, H(RootMissing, All)),
     // Every initial RAM disk.
     Mark("Loading, please wait...", Start, Initramfs, Means::Initrd),
     Mark("Begin: ", Start, Initramfs, Means::Initrd),
@@ -650,6 +716,24 @@ const MARKS: &[Mark] = &[
         H(RootMissing, All),
     ),
     Mark(
+        "can't access tty; job control turned off",
+        Inside,
+        Initramfs,
+        Means::BareShell,
+    ),
+    Mark("mount: mounting ", Start, Initramfs, H(RootMissing, All)),
+    Mark("mount: /", Start, Initramfs, H(RootMissing, All)),
+    // ZFS.
+    Mark("cannot import '", Inside, Initramfs, H(RootMissing, All)),
+    Mark("No pool imported", Start, Initramfs, H(RootMissing, All)),
+    Mark(
+        " as root file system",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::MountFailed, All),
+    ),
+    Mark("switch_root: can't execute ", Start, Initramfs, H(NoInit, All)),
+    Mark(
         "Dropping to debug shell.",
         Start,
         Initramfs,
@@ -676,6 +760,37 @@ const MARKS: &[Mark] = &[
         Initramfs,
         Means::Cause(Cause::RootNotFound, Nothing),
     ),
+    // The BSDs' kernels; once they are up, the words are anybody's.
+    Mark(
+        "cannot mount root",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::RootNotFound, All),
+    ),
+    Mark(
+        "KDB: enter: panic",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
+    Mark(
+        "Automatic reboot in ",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
+    Mark(
+        "ddb{",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
+    Mark(
+        "ddb>",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::KernelPanic, Nothing),
+    ),
     Mark(":: running early hook", Start, Initramfs, Means::Initrd),
     Mark(":: running hook", Start, Initramfs, Means::Initrd),
     Mark(":: Triggering uevents", Start, Initramfs, Means::Initrd),
@@ -687,13 +802,15 @@ const MARKS: &[Mark] = &[
         Initramfs,
         H(NoInit, All),
     ),
+    Mark("ERROR: Unable to mount ", Start, Initramfs, H(RootMissing, All)),
     Mark(
-        "You are now being dropped into an emergency shell",
+        "ERROR: Unable to find root ",
         Start,
         Initramfs,
-        Means::Cause(Cause::InitramfsShell, Nothing),
+        H(RootMissing, All),
     ),
     Mark("<<< NixOS Stage 1 >>>", Start, Initramfs, Means::Initrd),
+    Mark("stage 2 init script (", Start, Initramfs, H(NoInit, All)),
     Mark("<<< NixOS Stage 2 >>>", Start, Userspace, Means::RealRoot),
     Mark(
         "Timed out waiting for device ",
@@ -720,6 +837,25 @@ const MARKS: &[Mark] = &[
         Initramfs,
         Means::Cause(Cause::InitramfsShell, Nothing),
     ),
+    // Initial RAM disks of nobody's kind: those who write one mostly end so.
+    Mark(
+        "ropping to a shell",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, All),
+    ),
+    Mark(
+        "being dropped to ",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
+    Mark(
+        "being dropped into ",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::InitramfsShell, Nothing),
+    ),
     Mark("dracut: ", Start, Initramfs, Means::Initrd),
     Mark(
         "still waiting for following initqueue hooks",
@@ -730,6 +866,12 @@ const MARKS: &[Mark] = &[
     Mark("does not exist", Of("dracut"), Initramfs, H(RootMissing, All)),
     Mark("Warning: /dev/", Start, Initramfs, H(RootMissing, All)),
     Mark("Could not boot.", Inside, Initramfs, H(RootMissing, Nothing)),
+    Mark(
+        "FATAL: Initial SELinux policy load failed",
+        Inside,
+        Initramfs,
+        Means::Cause(Cause::InitFrozen, All),
+    ),
     Mark("FATAL: ", Of("dracut"), Initramfs, H(RootMissing, All)),
     Mark(
         "Refusing to continue",
@@ -791,6 +933,12 @@ const MARKS: &[Mark] = &[
     Mark("Booting initrd of ", Start, Phase::SshPort, Means::Initrd),
     Mark("Welcome to ", Start, Userspace, Means::Welcome),
     Mark("Switching root", Inside, Userspace, Means::RealRoot),
+    Mark(
+        "Failed to switch root",
+        Inside,
+        Userspace,
+        Means::Cause(Cause::NoInit, All),
+    ),
     Mark("Starting Switch Root", Unit, Userspace, Means::RealRoot),
     Mark("Failed to ", Unit, Ready, Means::Failed),
     Mark("Dependency failed for ", Unit, Ready, Means::Failed),
@@ -888,6 +1036,11 @@ const MARKS: &[Mark] = &[
         Means::Cause(Cause::InitFrozen, Nothing),
     ),
     Mark("init started: BusyBox", Start, Userspace, Means::RealRoot),
+    // Buildroot's, whose system may be an initial RAM disk as a whole.
+    Mark("Starting syslogd: OK", Start, Userspace, Means::RealRoot),
+    Mark("Starting network: OK", Start, Userspace, Means::RealRoot),
+    Mark("Starting sshd: OK", Start, Userspace, Means::RealRoot),
+    Mark("Starting dropbear sshd: OK", Start, Userspace, Means::RealRoot),
     Mark("- runit: ", Start, Userspace, Means::RealRoot),
     Mark("* ERROR: ", Start, Ready, Means::Failed),
     Mark("[ !! ]", Inside, Ready, Means::Failed),
@@ -919,6 +1072,12 @@ const MARKS: &[Mark] = &[
     ),
     Mark(
         "Used fallback datasource",
+        Inside,
+        Ready,
+        Means::Cause(Cause::SeedNotFound, All),
+    ),
+    Mark(
+        "No instance datasource found",
         Inside,
         Ready,
         Means::Cause(Cause::SeedNotFound, All),
@@ -987,6 +1146,7 @@ const MARKS: &[Mark] = &[
     ),
     // Who waits for a person.
     Mark(" login:", Inside, Ready, Means::Login),
+    Mark("login:", Start, Ready, Means::Login),
     Mark(
         "Please choose the preferred language",
         Inside,
@@ -1002,6 +1162,18 @@ const MARKS: &[Mark] = &[
     Mark(
         "Use a serial console to interact with the installer",
         Inside,
+        Userspace,
+        Means::Cause(Cause::InstallerWaits, All),
+    ),
+    Mark(
+        "Continue with autoinstall? (yes|no)",
+        Start,
+        Userspace,
+        Means::Cause(Cause::InstallerWaits, All),
+    ),
+    Mark(
+        "Please make a selection from the above",
+        Start,
         Userspace,
         Means::Cause(Cause::InstallerWaits, All),
     ),
@@ -1057,6 +1229,7 @@ pub fn read(line: &Line<'_>, place: Place) -> Option<Sign> {
 const PROGRAMS: &[&str] = &[
     "kernel",
     "systemd",
+    "systemctl",
     "dracut",
     "ignition",
     "coreos",
@@ -1074,10 +1247,13 @@ const PROGRAMS: &[&str] = &[
     "NetworkManager",
 ];
 
+/// Whether a program is one of those.
+pub fn speaks(tag: &str) -> bool {
+    PROGRAMS.iter().any(|program| tag.starts_with(program))
+}
+
 fn stands(mark: &Mark, line: &Line<'_>, at: usize) -> bool {
-    let known = line
-        .tag
-        .is_none_or(|tag| PROGRAMS.iter().any(|program| tag.starts_with(program)));
+    let known = line.tag.is_none_or(speaks);
     let kernel = line.tag.is_none_or(|tag| tag == "kernel");
     match mark.1 {
         At::Start => at == 0 && known,
@@ -1126,12 +1302,19 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
                 .any(|drive| line.body.contains(drive));
             return (!empty).then(|| Sign::Cause(Cause::DiskErrors, tell(what)));
         }
+        Means::Cause(Cause::MountFailed, what) => {
+            let failed = line.body.starts_with("Failed to mount ");
+            return failed.then(|| Sign::Cause(Cause::MountFailed, tell(what)));
+        }
         Means::Cause(cause, what) => Sign::Cause(cause, tell(what)),
         Means::Hint(hint, what) => {
             if hint == Hint::RootMissing
                 && mark.0 == "Warning: /dev/"
                 && !line.body.contains("does not exist")
             {
+                return None;
+            }
+            if mark.0.starts_with("mount: ") && !misses_device(after) {
                 return None;
             }
             Sign::Hint(hint, tell(what))
@@ -1145,6 +1328,7 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
         Means::PowerDown => Sign::PowerDown,
         Means::Emergency => Sign::Emergency,
         Means::EmergencyPrompt => Sign::EmergencyPrompt,
+        Means::BareShell => Sign::BareShell,
         Means::Welcome => return welcome(line, after),
         Means::Target => return target(line, after),
         Means::Frozen => {
@@ -1184,6 +1368,9 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             Sign::IgnitionAttempt(count, neat(what))
         }
         Means::Ipxe => return ipxe(line.body, after),
+        Means::Fetched => {
+            return (place.phase == Phase::Netboot && after.is_empty()).then_some(Sign::Fetched);
+        }
         Means::Login => return login(line.text).then_some(Sign::Login),
         Means::RunInit => {
             let program = line.body.strip_prefix("Run ")?.strip_suffix(" as init process")?;
@@ -1215,6 +1402,20 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             }
         }
     })
+}
+
+/// Whether mount says that a device is not there: util-linux's of one by its name, busybox's of its file. Of /proc and /dev
+/// below an empty root file system it complains, too.
+fn misses_device(said: &str) -> bool {
+    let device = |text: &str| {
+        ["/dev/", "UUID=", "LABEL=", "PARTUUID="]
+            .iter()
+            .any(|start| text.starts_with(start))
+    };
+    match said.split_once(": can't find ") {
+        Some((_, what)) => device(what),
+        None => device(said) && said.contains(" failed: No such "),
+    }
 }
 
 /// One line that a person reads: no longer than fits, without trailing dots.
@@ -1384,6 +1585,10 @@ fn ipxe(body: &str, after: &str) -> Option<Sign> {
 
 /// `host login: `: at the end of a line, or with something that was printed over it behind.
 fn login(text: &str) -> bool {
+    // The BSDs' getty tells the host's name before.
+    if text.trim_end() == "login:" {
+        return true;
+    }
     let Some((before, _)) = text.split_once(" login:") else {
         return false;
     };

@@ -11,6 +11,7 @@ pub mod judge;
 mod line;
 mod marks;
 pub mod phase;
+mod prefix;
 pub mod recording;
 pub mod show;
 pub mod timeline;

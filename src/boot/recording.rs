@@ -11,6 +11,7 @@ use super::console::without_secrets;
 use super::evidence::{Evidence, Seen};
 use super::judge::Judge;
 use super::phase::Phase;
+use super::prefix::Prefix;
 use super::timeline::Step;
 use super::verdict::Verdict;
 use crate::fault::Fault;
@@ -183,15 +184,31 @@ const LONGEST_GAP: Duration = Duration::from_secs(24 * 3600);
 
 fn console(first: Vec<u8>, mut from: impl BufRead) -> std::io::Result<Diagnosis> {
     let mut judge = Judge::new();
-    let _ = judge.see(Seen::new(Duration::ZERO, Evidence::Console { bytes: first }));
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let length = from.read(&mut chunk)?;
-        if length == 0 {
-            break;
-        }
-        let bytes = chunk.get(..length).unwrap_or_default().to_vec();
+    let mut show = |bytes: Vec<u8>| {
         let _ = judge.see(Seen::new(Duration::ZERO, Evidence::Console { bytes }));
+    };
+    let mut sample = first;
+    from.by_ref().take(CHUNK as u64).read_to_end(&mut sample)?;
+    let prefix = Prefix::of(&String::from_utf8_lossy(&sample));
+    let mut from = std::io::Cursor::new(sample).chain(from);
+    if prefix.is_empty() {
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let length = from.read(&mut chunk)?;
+            if length == 0 {
+                break;
+            }
+            show(chunk.get(..length).unwrap_or_default().to_vec());
+        }
+    } else {
+        let mut line = Vec::new();
+        while from.by_ref().take(LONGEST).read_until(b'\n', &mut line)? > 0 {
+            // A carriage return may be all that ends a line.
+            for piece in String::from_utf8_lossy(&line).split_inclusive('\r') {
+                show(prefix.strip(piece).as_bytes().to_vec());
+            }
+            line.clear();
+        }
     }
     let _ = judge.see(Seen::new(
         Duration::ZERO,
@@ -240,6 +257,27 @@ mod tests {
         let verdict = diagnosis.verdict.unwrap();
         assert_eq!(verdict.code, Cause::BootloaderRescue);
         assert_eq!(verdict.phase, Phase::Bootloader);
+    }
+
+    #[test]
+    fn what_others_wrote_before_the_lines_is_not_read() {
+        for end in ["\n", "\r\n", "\r"] {
+            let lines = [
+                "GRUB loading.",
+                "error: no such partition.",
+                "Entering rescue mode...",
+                "grub rescue> ",
+            ];
+            let text: String = lines
+                .iter()
+                .map(|line| format!("node-1  | 2024-05-01T10:00:00Z {line}{end}"))
+                .collect();
+            assert_eq!(
+                read(&text).verdict.unwrap().code,
+                Cause::BootloaderRescue,
+                "{end:?}"
+            );
+        }
     }
 
     #[test]

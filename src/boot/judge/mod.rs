@@ -74,6 +74,8 @@ struct Boot {
     phase: Phase,
     /// Its console has printed anything.
     printed: bool,
+    /// Its kernel puts its time before what it says.
+    stamped: bool,
     /// A firmware has spoken.
     firmware: bool,
     /// A bootloader has spoken.
@@ -116,6 +118,7 @@ impl Default for Boot {
             number: 1,
             phase: Phase::Firmware,
             printed: false,
+            stamped: false,
             firmware: false,
             loader: false,
             network_first: false,

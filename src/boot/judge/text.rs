@@ -164,6 +164,7 @@ impl Judge {
     fn read_words(&mut self, text: &str, prompt: bool) {
         let line = Line::of(text);
         self.boot.printed |= line.stamp.is_some();
+        self.boot.stamped |= line.stamp.is_some();
         let sign = marks::read(&line, self.place());
         if !prompt {
             self.doubt_panic(&line, sign.as_ref());
@@ -187,7 +188,9 @@ impl Judge {
     fn doubt_panic(&mut self, line: &Line<'_>, sign: Option<&Sign>) {
         let Some(dying) = &self.boot.panic else { return };
         let program = line.status.is_some() || line.tag.is_some_and(|tag| tag != "kernel");
-        let bare = dying.ended && dying.stamped && line.stamp.is_none() && !self.boot.dying_is_over;
+        // A prompt's sign or an empty line may be the echo of what is typed.
+        let says = line.body.contains(|c: char| c.is_alphanumeric());
+        let bare = says && dying.ended && dying.stamped && line.stamp.is_none() && !self.boot.dying_is_over;
         let resets = matches!(sign, Some(Sign::Firmware | Sign::Loads | Sign::KernelStart));
         if (program || bare) && !resets {
             let since = dying.at;
@@ -224,7 +227,9 @@ impl Judge {
             .take_while(|text| !text.contains("Linux version "))
             .filter_map(|text| Line::of(text).stamp)
             .max_by(f64::total_cmp);
-        latest.is_some_and(|latest| stamp + 1.0 < latest)
+        // While it boots, messages of several CPUs may come in another order; somebody who has logged in shows old ones.
+        let slack = if self.boot.login.is_some() { 0.01 } else { 1.0 };
+        latest.is_some_and(|latest| stamp + slack < latest)
     }
 
     fn sign(&mut self, sign: Sign, line: &Line<'_>) {
@@ -303,6 +308,12 @@ impl Judge {
                     self.boot.emergency || !self.boot.failures.is_empty() || !self.boot.hints.is_empty();
                 self.suspect_emergency(line, if structured { 3 } else { 15 });
             }
+            Sign::BareShell => {
+                // Many a small system has a shell for its console; one that missed its init has it instead.
+                if self.boot.hints.contains_key(&Hint::NoInit) {
+                    self.suspect_emergency(line, 3);
+                }
+            }
             Sign::Failed { dependency, what } => self.unit_failed(dependency, what, line),
             Sign::DeviceTimeout(device) => self.fail(Kind::Device, device, line),
             Sign::Job { what, limited } => self.wait_for(what, limited),
@@ -346,6 +357,7 @@ impl Judge {
                     self.suspect(Cause::IgnitionFetching, what, vec![line.text.to_owned()]);
                 }
             }
+            Sign::Fetched => self.suspects.retain(|cause, _| cause.phase() != Phase::Netboot),
             Sign::Login => self.login_is_shown(),
             Sign::NoLease(what) => {
                 self.net.no_lease.get_or_insert((self.now, what));
@@ -500,7 +512,10 @@ impl Judge {
     }
 
     fn panic(&mut self, reason: &str, line: &Line<'_>, end: bool) {
-        if self.out_of_time(line.stamp) {
+        // Where somebody has logged in, what the kernel would have put its time before is shown by a program.
+        let shown = self.boot.login.is_some() && self.boot.stamped;
+        let bare = line.stamp.is_none() && line.tag.is_none();
+        if self.out_of_time(line.stamp) || (shown && bare) {
             return;
         }
         let dying = self.boot.panic.get_or_insert(Dying {
@@ -543,7 +558,9 @@ impl Judge {
             return;
         }
         self.enter(Phase::Initramfs);
-        let cause = if self.boot.phase <= Phase::Initramfs {
+        // A console that begins in the middle, or a quiet one, does not tell which of the two gave up.
+        let seen = self.boot.kernel || self.boot.init_of_initrd || self.boot.initrd || self.boot.in_initrd;
+        let cause = if self.boot.phase <= Phase::Initramfs && seen {
             Cause::InitramfsShell
         } else {
             Cause::EmergencyMode
@@ -559,6 +576,11 @@ impl Judge {
         if what.contains("gnition") && self.boot.phase <= Phase::Initramfs && !dependency {
             self.fail(Kind::Ignition, what, line);
             return;
+        }
+        // An initial RAM disk mounts the root file system and no others: this is the system's own init, though a quiet one
+        // has not greeted, or the console was cut short before.
+        if dependency && is_local_fs_of_the_system(&what) && !self.boot.initrd && !self.boot.systemd_initrd {
+            self.enter(Phase::Userspace);
         }
         let kind = if dependency {
             Kind::Dependency
@@ -664,14 +686,15 @@ pub(super) fn is_refused(detail: &str) -> bool {
 }
 
 fn is_local_fs(what: &str) -> bool {
-    [
-        "Local File Systems",
-        "local-fs.target",
+    let initrd = [
         "Initrd Root",
         "initrd-root",
         "Initrd File Systems",
         "initrd-fs.target",
-    ]
-    .iter()
-    .any(|name| what.contains(name))
+    ];
+    is_local_fs_of_the_system(what) || initrd.iter().any(|name| what.contains(name))
+}
+
+fn is_local_fs_of_the_system(what: &str) -> bool {
+    what.contains("Local File Systems") || what.contains("local-fs.target")
 }

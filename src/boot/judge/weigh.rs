@@ -116,8 +116,7 @@ impl Judge {
             .filter(|(cause, _)| cause.weight() == Weight::Fatal)
             .collect();
         // A network boot that is only the last resort explains nothing: the disk should have booted.
-        let meant =
-            self.boot.network_first || self.context.as_ref().is_some_and(|context| context.network_boot);
+        let meant = self.network_is_meant();
         if meant && fatal.iter().any(|(cause, _)| cause.phase() == Phase::Netboot) {
             // And where it is what was meant, that no disk boots either explains nothing.
             fatal.retain(|(cause, _)| {
@@ -136,6 +135,34 @@ impl Judge {
             .into_iter()
             .min_by_key(|(cause, suspect)| (suspect.at, rank(**cause)))?;
         Some(self.refine(*cause, suspect.clone()))
+    }
+
+    fn network_is_meant(&self) -> bool {
+        self.boot.network_first || self.context.as_ref().is_some_and(|context| context.network_boot)
+    }
+
+    /// What a boot that has not given up yet, or whose last word is not recorded, complained of and has not got over.
+    fn lacks(&self) -> Option<(Cause, Suspect)> {
+        if self.boot.phase > Phase::Initramfs {
+            return None;
+        }
+        let known = |hint: Hint| self.boot.hints.get(&hint);
+        let refused = known(Hint::Disk)
+            .filter(|(detail, _)| self.boot.phase <= Phase::Netboot && is_refused(detail))
+            .map(|told| (Cause::SecureBootRefused, told));
+        let (cause, (detail, line)) = refused
+            .or_else(|| Some((Cause::NoInit, known(Hint::NoInit)?)))
+            .or_else(|| Some((Cause::RootNotFound, known(Hint::RootMissing)?)))?;
+        Some((
+            cause,
+            Suspect {
+                detail: detail.clone(),
+                at: self.now,
+                phase: self.boot.phase,
+                ends: None,
+                evidence: vec![line.clone()],
+            },
+        ))
     }
 
     /// What stands behind a failure that names no reason itself.
@@ -250,6 +277,10 @@ impl Judge {
                     None => (cause, suspect),
                 };
             }
+            // The firmware went on to the network, because it was not to start what is on the disk.
+            cause if cause.phase() == Phase::Netboot && !self.network_is_meant() => hint(Hint::Disk)
+                .filter(|detail| is_refused(detail))
+                .map(|detail| (Cause::SecureBootRefused, detail)),
             _ => None,
         };
         let Some((cause, detail)) = found else {
@@ -374,7 +405,11 @@ impl Judge {
         if let Some((cause, suspect)) = self.first_fatal() {
             let due = suspect.ends.is_some_and(|ends| self.now >= ends);
             let host = matches!(cause, Cause::PoweredOff) && self.off;
-            return (cause, suspect, due || host || self.ended.is_some());
+            // The last boot of a recording may be the one that came through.
+            let as_far = self.boot.phase >= self.past.furthest && self.boot.panic.is_none();
+            let may_be_over = cause == Cause::ResetLoop && as_far;
+            let sure = (due || host || self.ended.is_some()) && !may_be_over;
+            return (cause, suspect, sure);
         }
         let mut rest: Vec<(Cause, &Suspect)> = self
             .suspects
@@ -444,6 +479,9 @@ impl Judge {
         }
         if let Some((cause, suspect)) = held {
             return (cause, suspect.clone(), false);
+        }
+        if let Some((cause, suspect)) = self.lacks() {
+            return (cause, suspect, false);
         }
         // A boot that came up this time is explained by no failure of the one before.
         if let Some((cause, suspect)) = self.past.first.as_ref().filter(|_| self.boot.login.is_none()) {
