@@ -1,5 +1,5 @@
 """Breakages of ci/guests/broken, and guests that only look broken: the verdict must be right, and come at the earliest moment that is
-certain. DIAGNOSE="name name" takes those; DIAGNOSE=all takes all 82, most of an hour under translation, since what is told by its
+certain. DIAGNOSE="name name" takes those; DIAGNOSE=all takes all 82, more than half an hour under translation, since what is told by its
 absence alone takes minutes each."""
 
 import os
@@ -17,10 +17,11 @@ AT_ONCE = 3
 
 # What is taken by default: of every phase, those that end within a minute.
 QUICK = """
-blank-disk file-system-instead-of-disk data-disk grub-without-configuration kernel-missing no-initrd
-panic-again-and-again no-such-init init-ends too-little-memory powers-itself-off reboots-for-ever ready-command-fails
-root-elsewhere fstab-names-an-absent-disk ignition-config-invalid
-fine fine-silent fine-with-words-of-horror fine-after-one-reboot
+blank-disk file-system-instead-of-disk data-disk disk-cut-short grub-unknown-file-system grub-without-configuration kernel-missing
+no-initrd no-initrd-silent initrd-cut-short no-such-init init-ends kernel-crashes panic-again-and-again too-little-memory
+powers-itself-off reboots-for-ever ready-command-fails root-elsewhere no-systemd file-system-damaged fstab-names-an-absent-disk
+ignition-config-invalid ignition-failed-silent dracut-root-elsewhere-silent
+fine fine-silent fine-with-words-of-horror fine-after-one-reboot fine-on-a-third-of-a-cpu
 """
 
 

@@ -41,7 +41,7 @@ pub use events::{CloseReason, DomainEvent, EventKind, Events, StopReason, Suspen
 pub use frames::{DhcpKind, LinkNews};
 pub use live::{LiveNic, qemu_log, qemu_said};
 pub use monitor::Questions;
-pub use network::{dns_domain, network_xml};
+pub use network::network_xml;
 pub use registers::Registers;
 pub use screen::{TextMemory, TextScreen};
 pub use tap::TapEar;

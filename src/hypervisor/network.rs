@@ -4,13 +4,7 @@ use super::elements as xml;
 use super::error::{HypervisorError, Thing};
 use super::text::ObjectName;
 use crate::topology::model::NetworkKind;
-use crate::topology::name::Name;
 use crate::topology::plan::{Plan, PlannedNetwork, PlannedNode};
-
-/// The DNS domain of a cluster's nodes: `.internal` is reserved for private use (ICANN, 2024) and never forwarded.
-pub fn dns_domain(cluster: &Name) -> String {
-    format!("{cluster}.internal")
-}
 
 /// The definition of one of the plan's networks as libvirt reads it.
 ///
@@ -56,7 +50,7 @@ fn definition(plan: &Plan, network: &PlannedNetwork) -> xml::Network {
         },
         mtu: xml::Mtu { size: network.mtu },
         domain: xml::DnsDomain {
-            name: dns_domain(&plan.cluster),
+            name: plan.dns_domain(),
             local_only: "yes".into(),
         },
         dns: if resolves {

@@ -30,6 +30,13 @@ pub struct Plan {
     pub nodes: Vec<PlannedNode>,
 }
 
+impl Plan {
+    /// The DNS domain of the cluster's nodes: `.internal` is reserved for private use (ICANN, 2024) and never forwarded.
+    pub fn dns_domain(&self) -> String {
+        format!("{}.internal", self.cluster)
+    }
+}
+
 /// A network with everything chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedNetwork {

@@ -7,7 +7,6 @@ use smoltcp::wire::{DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr, EthernetA
 
 use super::fabric::GATEWAY_MAC;
 use super::packet::{Datagram, frame};
-use crate::hypervisor::dns_domain;
 use crate::topology::model::NetworkKind;
 use crate::topology::plan::{Plan, PlannedNetwork};
 
@@ -54,7 +53,7 @@ impl Dhcp {
             gateway: network.gateway,
             mask: network.subnet.netmask(),
             mtu: u16::try_from(network.mtu).unwrap_or(u16::MAX),
-            domain: dns_domain(&plan.cluster),
+            domain: plan.dns_domain(),
             router: network.kind == NetworkKind::Nat,
             resolver,
             hosts,

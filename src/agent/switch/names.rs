@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use crate::agent::wire;
-use crate::hypervisor::dns_domain;
 use crate::topology::plan::Plan;
 
 const HEADER: usize = 12;
@@ -42,7 +41,7 @@ impl Names {
     pub fn new(plan: &Plan, outward: bool) -> Self {
         Self {
             names: wire::names::names(plan),
-            domain: format!(".{}", dns_domain(&plan.cluster)),
+            domain: format!(".{}", plan.dns_domain()),
             subnets: plan.networks.iter().map(|network| network.subnet).collect(),
             outward,
         }

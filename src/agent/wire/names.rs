@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::hypervisor::dns_domain;
 use crate::topology::plan::Plan;
 
 /// Every name, in lower case and without a dot at its end: `worker-1` and `worker-1.CLUSTER.internal` on the node's first network,
 /// `worker-1.storage` on the network `storage`.
 pub fn names(plan: &Plan) -> BTreeMap<String, Ipv4Addr> {
     let mut names = BTreeMap::new();
-    let domain = dns_domain(&plan.cluster);
+    let domain = plan.dns_domain();
     for node in &plan.nodes {
         names.insert(node.name().to_string(), node.address());
         names.insert(format!("{}.{domain}", node.name()), node.address());

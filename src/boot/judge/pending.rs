@@ -24,7 +24,7 @@ impl Pending {
             if self.0.len() < MOST && !name(what).contains('…') {
                 self.0.push((now, what.chars().take(LENGTH).collect()));
             }
-        } else if let Some(what) = text.strip_prefix('[').and_then(|text| text.get(7..)) {
+        } else if let Some(what) = text.get(8..).filter(|_| text.as_bytes().get(7) == Some(&b']')) {
             let ended = ["Finished ", "Started ", "Failed to start ", "Stopped "];
             if let Some(what) = ended.iter().find_map(|word| what.trim_start().strip_prefix(word)) {
                 let what = name(what);

@@ -8,7 +8,8 @@ use crate::topology::plan::{Nic, Plan, PlannedNetwork, PlannedNode};
 /// Version 2, by MAC addresses, since a guest's interface names are its own affair.
 ///
 /// The first NIC that leads outwards carries the default route and tells the nameserver (the first of all where none
-/// leads outwards); from the others neither is taken. Nobody waits for a NIC but the first.
+/// leads outwards), with the domain in which names without a dot are looked for; from the others neither is taken. Nobody
+/// waits for a NIC but the first.
 pub fn config(node: &PlannedNode, plan: &Plan) -> String {
     let network =
         |nic: &Nic| -> Option<&PlannedNetwork> { plan.networks.iter().find(|n| n.name == nic.network) };
@@ -28,7 +29,11 @@ pub fn config(node: &PlannedNode, plan: &Plan) -> String {
         if index != 0 {
             text.push_str("    optional: true\n");
         }
-        if index != main {
+        if index == main {
+            // A resolver that asks no server for names without a dot (systemd-resolved) finds other nodes by their names in this
+            // domain, which networkd does not take from DHCP either.
+            let _ = writeln!(text, "    nameservers:\n      search: [{}]", plan.dns_domain());
+        } else {
             // The metric is for NetworkManager and ifcfg files, to which cloud-init cannot tell the other two.
             let _ = write!(
                 text,
