@@ -571,6 +571,8 @@ fn a_silent_machine_is_judged_from_outside() {
         live.see(30.0, screen(&[&initrd[..], &gives_up[..]].concat()));
         let (at, cause) = live.wait(60).unwrap();
         assert_eq!((at < 40, cause), (true, Cause::RootNotFound));
+        // It has not come as far as an SSH server.
+        assert_eq!(live.judge.verdict().unwrap().others, []);
     }
     // Of its end alone.
     let mut live = Live::of(context());

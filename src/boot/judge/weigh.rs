@@ -507,6 +507,11 @@ impl Judge {
             .filter(|(cause, other)| {
                 *cause != chosen && !(cause.weight() == Weight::Fatal && other.at >= suspect.at)
             })
+            // Nor is what it could not come to.
+            .filter(|(cause, _)| {
+                let stopped = chosen.weight() == Weight::Fatal && cause.phase() > suspect.phase;
+                !stopped || cause.weight() >= Weight::Complaint && cause.weight() != Weight::Device
+            })
             .filter(|(cause, _)| *cause != Cause::SilentButRunning || chosen.weight() < Weight::Complaint)
             // Who has given up waits for nothing any more.
             .filter(|(cause, _)| {
