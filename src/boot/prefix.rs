@@ -177,7 +177,11 @@ mod tests {
             "2024-05-01T10:00:00.123456+00:00 host qemu[12]: ",
             "2024-05-01T10:00:00Z [node-1] ",
         ] {
-            let text: String = BOOT.lines().map(|line| format!("{before}{line}\n")).collect();
+            let text = BOOT
+                .lines()
+                .map(|line| format!("{before}{line}\n"))
+                .collect::<Vec<_>>()
+                .concat();
             let prefix = Prefix::of(&text);
             let told: Vec<&str> = text.lines().map(|line| prefix.strip(line)).collect();
             assert_eq!(told, BOOT.lines().collect::<Vec<_>>(), "{before:?}");

@@ -268,10 +268,9 @@ mod tests {
                 "Entering rescue mode...",
                 "grub rescue> ",
             ];
-            let text: String = lines
-                .iter()
+            let text = lines
                 .map(|line| format!("node-1  | 2024-05-01T10:00:00Z {line}{end}"))
-                .collect();
+                .concat();
             assert_eq!(
                 read(&text).verdict.unwrap().code,
                 Cause::BootloaderRescue,
