@@ -439,8 +439,9 @@ impl Judge {
 
     /// The node has come to a phase, as seen from outside: counts where the console does not tell better.
     fn silently_reach(&mut self, phase: Phase) {
-        // An initial RAM disk that speaks, if only on the screen, tells better: it may drive every device and ask for addresses, too.
-        let told = self.boot.in_initrd && phase > Phase::Initramfs;
+        // An initial RAM disk that speaks, if only on the screen, tells better: it may drive every device and ask for addresses, too. A
+        // kernel that has panicked leaves its devices as they are.
+        let told = (self.boot.in_initrd && phase > Phase::Initramfs) || self.boot.panic.is_some();
         if (!self.boot.printed && !told) || phase <= Phase::Kernel {
             self.boot.guessed |= self.boot.phase <= Phase::Initramfs && phase > Phase::Initramfs;
             self.enter(phase);

@@ -511,6 +511,9 @@ fn a_silent_machine_is_judged_from_outside() {
     live.ssh(12.0, Ssh::Banner { text: String::new() });
     assert_eq!(live.judge.phase(), Phase::SshLogin);
 
+    let driven = || Evidence::Virtio {
+        devices: vec![device(VirtioKind::Block, 12), device(VirtioKind::Console, 12)],
+    };
     // A panic on the screen alone.
     let mut live = Live::of(context());
     live.see(4.0, Evidence::Screen {
@@ -519,6 +522,8 @@ fn a_silent_machine_is_judged_from_outside() {
             "[    2.700000] ---[ end Kernel panic - not syncing: VFS: Unable to mount root fs ]---".to_owned(),
         ],
     });
+    // It had driven its devices before.
+    live.see(4.0, driven());
     assert_eq!(live.wait(60).unwrap().1, Cause::RootNotFound);
 
     // One whose lines are longer than the screen is wide.
@@ -553,9 +558,6 @@ fn a_silent_machine_is_judged_from_outside() {
     ];
     let screen = |lines: &[&str]| Evidence::Screen {
         lines: lines.iter().map(|line| (*line).to_owned()).collect(),
-    };
-    let driven = || Evidence::Virtio {
-        devices: vec![device(VirtioKind::Block, 12), device(VirtioKind::Console, 12)],
     };
     for screen_first in [true, false] {
         let mut live = Live::of(context());
