@@ -117,25 +117,16 @@ done
 """
 
 
-# A box is handed over once: its next boots must not want Vagrant's key, nor bring it back.
-AGAIN = r"""
-export NODES_DIR=nodes
-nodectl power cut node-1 && nodectl power on node-1 && nodectl wait
-nodes/ssh node-1 'echo "still user $(id -un) name $(hostname)"'
-"""
-
-
 @pytest.mark.parametrize("user", ["root", "vagrant"])
 def test_a_box_without_cloud_init_becomes_the_clusters_own(machine, image, boxes, user):  # noqa: F811
     params = {"image": {"box": "os/tiny.box"}, "defaults": {"cpus": 1, "memory": "256MiB"}, "nodes": {"node": {"count": 1}}, "ssh_user": user}
-    plan = [put(params), task(f"set +e{OWN}{AGAIN}echo over", inputs=("nodes", "os"))]
+    plan = [put(params), task(f"set +e{OWN}echo over", inputs=("nodes", "os"))]
     build = start(machine, image, boxes, plan).wait(900)
     assert build.status == "succeeded", build.log
     log = build.log.replace("\r", "")
     assert "its published key is replaced" in log, log
     said = log[log.rindex("\nforward ") :]
     assert f"user {user} name node-1 node-1" in said, said
-    assert f"still user {user} name node-1" in said, "of another boot, too"
     # The cluster's own, by its name, and no other.
     keys = [line for line in said.splitlines() if line.startswith("key ")]
     assert len(keys) == 1 and keys[0].startswith("key ssh-ed25519 ") and "insecure" not in keys[0], said
