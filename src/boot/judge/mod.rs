@@ -416,18 +416,24 @@ impl Judge {
     fn enter_now(&mut self, phase: Phase) {
         let disk_tried = self.boot.phase >= Phase::Bootloader || self.boot.hints.contains_key(&Hint::Disk);
         self.boot.network_first |= phase == Phase::Netboot && !disk_tried;
-        let (boot, at, before) = (self.boot.number, self.now, self.boot.phase);
+        let (at, before) = (self.now, self.boot.phase);
         // What runs beside the others ends by itself.
         if before != phase && before != Phase::FirstBoot {
             self.finish_phase(before);
         }
         self.boot.phase = phase;
         self.moves.last = at;
+        self.begin_phase(phase, at);
+        self.refute(phase);
+    }
+
+    /// Writes down when a phase of this boot began, the first time.
+    fn begin_phase(&mut self, phase: Phase, at: Duration) {
+        let boot = self.boot.number;
         if !self.timeline.entered(boot, phase) {
             self.timeline.enter(boot, phase, at);
             self.changes.push(Change::PhaseEntered { boot, phase, at });
         }
-        self.refute(phase);
     }
 
     fn finish_phase(&mut self, phase: Phase) {
@@ -467,14 +473,7 @@ impl Judge {
         if let Some(suspect) = self.suspects.remove(&Cause::EmergencyMode) {
             self.suspects.entry(Cause::InitramfsShell).or_insert(suspect);
         }
-        if !self.timeline.entered(boot, Phase::Initramfs) {
-            self.timeline.enter(boot, Phase::Initramfs, at);
-            self.changes.push(Change::PhaseEntered {
-                boot,
-                phase: Phase::Initramfs,
-                at,
-            });
-        }
+        self.begin_phase(Phase::Initramfs, at);
     }
 
     fn be_ready(&mut self) {

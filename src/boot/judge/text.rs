@@ -8,7 +8,6 @@ use crate::boot::cause::{Cause, Weight};
 use crate::boot::line::{Line, second_message};
 use crate::boot::marks::{self, Hint, Place, Sign};
 use crate::boot::phase::Phase;
-use crate::boot::verdict::Change;
 
 /// Failures of units that are kept; the first are the telling ones.
 const FAILURES: usize = 24;
@@ -330,15 +329,7 @@ impl Judge {
             }
             Sign::Address { address, mac } => self.see_told_address(address, mac.as_deref(), line.text),
             Sign::Ignition { done } => {
-                let boot = self.boot.number;
-                if !self.timeline.entered(boot, Phase::FirstBoot) {
-                    self.timeline.enter(boot, Phase::FirstBoot, self.now);
-                    self.changes.push(Change::PhaseEntered {
-                        boot,
-                        phase: Phase::FirstBoot,
-                        at: self.now,
-                    });
-                }
+                self.begin_phase(Phase::FirstBoot, self.now);
                 if done {
                     self.finish_phase(Phase::FirstBoot);
                     self.suspects.remove(&Cause::IgnitionFetching);
@@ -579,7 +570,7 @@ impl Judge {
         }
         // An initial RAM disk mounts the root file system and no others: this is the system's own init, though a quiet one
         // has not greeted, or the console was cut short before.
-        if dependency && is_local_fs_of_the_system(&what) && !self.boot.initrd && !self.boot.systemd_initrd {
+        if dependency && is_local_fs_of_the_system(&what) && !self.boot.initrd {
             self.enter(Phase::Userspace);
         }
         let kind = if dependency {

@@ -308,6 +308,8 @@ impl Judge {
                 .copied()
                 .find(|cause| self.suspects.contains_key(cause))
         };
+        // A system that is not up yet waits for what it has told.
+        let waits = || of(&[Cause::JobWaiting, Cause::NetworkWaits]).filter(|_| self.boot.login.is_none());
         match cause {
             Cause::SshKeyRefused
             | Cause::SshHostKeyDiffers
@@ -326,16 +328,11 @@ impl Judge {
                     // Ignition may have its server's keys from there.
                     Cause::SshdNotRunning => keys
                         .or_else(|| of(&[Cause::IgnitionNoConfig, Cause::DiskFull]))
-                        .or_else(|| {
-                            of(&[Cause::JobWaiting, Cause::NetworkWaits])
-                                .filter(|_| self.boot.login.is_none())
-                        }),
+                        .or_else(waits),
                     _ => first_boot,
                 }
             }
-            Cause::NoDhcpRequest => of(&[Cause::DiskFull, Cause::OomKilled]).or_else(|| {
-                of(&[Cause::JobWaiting, Cause::NetworkWaits]).filter(|_| self.boot.login.is_none())
-            }),
+            Cause::NoDhcpRequest => of(&[Cause::DiskFull, Cause::OomKilled]).or_else(waits),
             Cause::Hung => of(&[
                 Cause::NetworkWaits,
                 Cause::JobWaiting,
