@@ -11,7 +11,7 @@ use aho_corasick::dfa::DFA;
 use aho_corasick::{Anchored, Input, MatchKind};
 
 use super::cause::Cause;
-use super::line::{Line, Status};
+use super::line::{Line, Status, clock};
 use super::phase::Phase;
 
 /// Where a mark must stand.
@@ -636,6 +636,7 @@ const MARKS: &[Mark] = &[
         H(Damaged, All),
     ),
     Mark("Corruption detected", InKernel, Ready, H(Damaged, All)),
+    Mark("Corruption of in-memory data", InKernel, Ready, H(Damaged, All)),
     Mark("Metadata corruption detected", InKernel, Ready, H(Damaged, All)),
     Mark("Metadata CRC error detected", InKernel, Ready, H(Damaged, All)),
     Mark("device-mapper: verity: ", Kernel, Ready, H(Damaged, All)),
@@ -761,6 +762,12 @@ const MARKS: &[Mark] = &[
         Means::Cause(Cause::RootNotFound, Nothing),
     ),
     // The BSDs' kernels; once they are up, the words are anybody's.
+    Mark(
+        "Manual root filesystem specification:",
+        Start,
+        Initramfs,
+        Means::Cause(Cause::RootNotFound, Nothing),
+    ),
     Mark(
         "cannot mount root",
         Start,
@@ -1385,6 +1392,7 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
         Means::Grub => Sign::Reach(Phase::Bootloader),
         Means::GrubError => return grub(after, place),
         Means::Talos => {
+            let after = undated(after);
             let waits = after.starts_with("entering maintenance service");
             if after.starts_with("error running phase ") {
                 return Some(Sign::Failed {
@@ -1402,6 +1410,17 @@ fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> Option<Sign>
             }
         }
     })
+}
+
+/// What follows `2024/12/15 14:45:57 `, as Go's programs put it before what they say.
+fn undated(said: &str) -> &str {
+    let rest = said.split_once(' ').and_then(|(date, rest)| {
+        let time = rest.get(..8).filter(|time| clock(time))?;
+        (date.len() == 10 && date.contains('/'))
+            .then(|| rest.get(time.len()..))
+            .flatten()
+    });
+    rest.map_or(said, str::trim_start)
 }
 
 /// Whether mount says that a device is not there: util-linux's of one by its name, busybox's of its file. Of /proc and /dev

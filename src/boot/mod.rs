@@ -6,6 +6,7 @@
 pub mod cause;
 pub mod console;
 pub mod document;
+mod escapes;
 pub mod evidence;
 pub mod judge;
 mod line;

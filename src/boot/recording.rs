@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::console::without_secrets;
+use super::escapes::Escapes;
 use super::evidence::{Evidence, Seen};
 use super::judge::Judge;
 use super::phase::Phase;
@@ -189,9 +190,13 @@ fn console(first: Vec<u8>, mut from: impl BufRead) -> std::io::Result<Diagnosis>
     };
     let mut sample = first;
     from.by_ref().take(CHUNK as u64).read_to_end(&mut sample)?;
-    let prefix = Prefix::of(&String::from_utf8_lossy(&sample));
+    let (escapes, prefix) = {
+        let text = String::from_utf8_lossy(&sample);
+        let escapes = Escapes::of(&text);
+        (escapes, Prefix::of(&escapes.restore(&text)))
+    };
     let mut from = std::io::Cursor::new(sample).chain(from);
-    if prefix.is_empty() {
+    if prefix.is_empty() && escapes == Escapes::Kept {
         let mut chunk = vec![0; CHUNK];
         loop {
             let length = from.read(&mut chunk)?;
@@ -205,7 +210,7 @@ fn console(first: Vec<u8>, mut from: impl BufRead) -> std::io::Result<Diagnosis>
         while from.by_ref().take(LONGEST).read_until(b'\n', &mut line)? > 0 {
             // A carriage return may be all that ends a line.
             for piece in String::from_utf8_lossy(&line).split_inclusive('\r') {
-                show(prefix.strip(piece).as_bytes().to_vec());
+                show(prefix.strip(&escapes.restore(piece)).as_bytes().to_vec());
             }
             line.clear();
         }

@@ -277,6 +277,10 @@ impl Judge {
             Sign::Panic(reason) => self.panic(&reason, line, false),
             Sign::PanicEnd(reason) => self.panic(&reason, line, true),
             Sign::RebootSoon => {
+                // Nothing but a panic says so: what it said before stands above where the console begins.
+                if self.boot.panic.is_none() && line.stamp.is_some() {
+                    self.panic("", line, true);
+                }
                 if self.boot.panic.is_some() {
                     self.boot.dying_is_over = true;
                     // A panic that need not come again: the next boot will show.
@@ -618,14 +622,20 @@ impl Judge {
 }
 
 impl Boot {
+    /// Whether it has given up the file systems without which it does not go on.
+    pub(super) fn gave_up_disks(&self) -> bool {
+        self.given_up_at().is_some()
+    }
+
+    fn given_up_at(&self) -> Option<usize> {
+        let mut failures = self.failures.iter();
+        failures.position(|failure| failure.kind == Kind::Dependency && is_local_fs(&failure.what))
+    }
+
     /// The failure for which an init system gave up: the last one of a disk before the local file systems were given up,
     /// or else the first of all.
     pub(super) fn reason(&self) -> Option<&Failure> {
-        let given_up = self
-            .failures
-            .iter()
-            .position(|failure| failure.kind == Kind::Dependency && is_local_fs(&failure.what))
-            .unwrap_or(self.failures.len());
+        let given_up = self.given_up_at().unwrap_or(self.failures.len());
         let disk = |failure: &&Failure| matches!(failure.kind, Kind::Device | Kind::Mount | Kind::Check);
         let before = self.failures.iter().take(given_up).rev().find(disk);
         before

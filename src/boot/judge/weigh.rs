@@ -143,26 +143,42 @@ impl Judge {
 
     /// What a boot that has not given up yet, or whose last word is not recorded, complained of and has not got over.
     fn lacks(&self) -> Option<(Cause, Suspect)> {
-        if self.boot.phase > Phase::Initramfs {
-            return None;
-        }
-        let known = |hint: Hint| self.boot.hints.get(&hint);
+        let early = self.boot.phase <= Phase::Initramfs;
+        let known = |hint: Hint| self.boot.hints.get(&hint).filter(|_| early);
         let refused = known(Hint::Disk)
             .filter(|(detail, _)| self.boot.phase <= Phase::Netboot && is_refused(detail))
             .map(|told| (Cause::SecureBootRefused, told));
-        let (cause, (detail, line)) = refused
+        let told = refused
             .or_else(|| Some((Cause::NoInit, known(Hint::NoInit)?)))
-            .or_else(|| Some((Cause::RootNotFound, known(Hint::RootMissing)?)))?;
-        Some((
-            cause,
-            Suspect {
-                detail: detail.clone(),
-                at: self.now,
-                phase: self.boot.phase,
-                ends: None,
-                evidence: vec![line.clone()],
-            },
-        ))
+            .or_else(|| Some((Cause::FilesystemCorrupt, known(Hint::Damaged)?)))
+            .or_else(|| Some((Cause::RootNotFound, known(Hint::RootMissing)?)));
+        if let Some((cause, (detail, line))) = told {
+            return Some((cause, self.told_now(detail.clone(), line.clone())));
+        }
+        let no_lease = self.net.no_lease.as_ref();
+        let (_, line) =
+            no_lease.filter(|_| self.boot.phase <= Phase::Address && self.net.expected_at.is_none())?;
+        Some((Cause::DhcpNoAnswer, self.told_now(String::new(), line.clone())))
+    }
+
+    /// What kept the init system from the disks that it cannot do without, though it has not said yet that it gives up.
+    fn gives_up(&self) -> Option<(Cause, Suspect)> {
+        let up = self.boot.login.is_some() || self.boot.phase > Phase::FirstBoot;
+        let reason = self.boot.reason().filter(|_| !up)?;
+        let cause = cause_of(reason.kind, self.boot.phase)?;
+        let ignition = reason.kind == Kind::Ignition && !self.boot.hints.contains_key(&Hint::Damaged);
+        let given_up = ignition || self.boot.gave_up_disks();
+        given_up.then(|| (cause, self.told_now(reason.what.clone(), reason.line.clone())))
+    }
+
+    fn told_now(&self, detail: String, line: String) -> Suspect {
+        Suspect {
+            detail,
+            at: self.now,
+            phase: self.boot.phase,
+            ends: None,
+            evidence: vec![line],
+        }
     }
 
     /// What stands behind a failure that names no reason itself.
@@ -183,8 +199,10 @@ impl Judge {
                     .get(&Cause::IgnitionFailed)
                     .map(|known| known.detail.clone())
                     .or_else(|| {
+                        // Its units mount as well, and fail where there is nothing sound to mount.
+                        let damaged = boot.hints.contains_key(&Hint::Damaged);
                         reason
-                            .filter(|reason| reason.kind == Kind::Ignition)
+                            .filter(|reason| reason.kind == Kind::Ignition && !damaged)
                             .map(|reason| reason.what.clone())
                     });
                 let told = |cause: Cause, detail: Option<String>| detail.map(|detail| (cause, detail));
@@ -242,15 +260,8 @@ impl Judge {
                             Cause::InitramfsShell | Cause::EmergencyMode | Cause::PoweredOff
                         )
                     })?;
-                    let cause = match reason.kind {
-                        Kind::Device if early => Cause::RootNotFound,
-                        Kind::Device => Cause::DeviceMissing,
-                        Kind::Mount => Cause::MountFailed,
-                        Kind::Check => Cause::FilesystemCorrupt,
-                        Kind::Ignition => Cause::IgnitionFailed,
-                        Kind::Dependency | Kind::Other => cause,
-                    };
-                    Some((cause, reason.what.clone()))
+                    let behind = cause_of(reason.kind, suspect.phase).unwrap_or(cause);
+                    Some((behind, reason.what.clone()))
                 };
                 if gave_up { of_hints.or_else(of_units) } else { None }
             }
@@ -474,6 +485,9 @@ impl Judge {
                 .unwrap_or((cause, suspect));
             return (cause, suspect.clone(), false);
         }
+        if let Some((cause, suspect)) = self.gives_up() {
+            return (cause, suspect, false);
+        }
         if let Some((cause, suspect)) = held {
             return (cause, suspect.clone(), false);
         }
@@ -552,6 +566,18 @@ impl Judge {
         }
         state
     }
+}
+
+/// What a unit that failed is a sign of, where the init system gives up for it.
+fn cause_of(kind: Kind, phase: Phase) -> Option<Cause> {
+    Some(match kind {
+        Kind::Device if phase <= Phase::Initramfs => Cause::RootNotFound,
+        Kind::Device => Cause::DeviceMissing,
+        Kind::Mount => Cause::MountFailed,
+        Kind::Check => Cause::FilesystemCorrupt,
+        Kind::Ignition => Cause::IgnitionFailed,
+        Kind::Dependency | Kind::Other => return None,
+    })
 }
 
 /// Of two causes that weigh the same, the more telling first.
