@@ -172,7 +172,9 @@ fn spread(values: &mut [f64]) -> String {
     )
 }
 
+/// Whole boots. What is shorter is an excerpt, of which the judge's own making and its verdict are the greater part.
 fn boots() -> Vec<Vec<u8>> {
+    const WHOLE: usize = 4 << 10;
     let evidence = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/evidence");
     let mut paths: Vec<_> = std::fs::read_dir(evidence)
         .unwrap()
@@ -180,7 +182,8 @@ fn boots() -> Vec<Vec<u8>> {
         .filter(|path| path.to_string_lossy().ends_with(".console.txt"))
         .collect();
     paths.sort();
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    let consoles = paths.iter().map(|path| std::fs::read(path).unwrap());
+    consoles.filter(|console| console.len() >= WHOLE).collect()
 }
 
 /// A node that has booted, and whose application tells of all that it does.
