@@ -1,5 +1,8 @@
-"""Tiny root file systems made of the host's static busybox, with resource scripts of a few lines."""
+"""What all tests share: lanes that run side by side, words for whoever reads their output, and tiny root file systems made of the
+host's static busybox, with resource scripts of a few lines."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -13,20 +16,60 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from standin import Worker  # noqa: E402
 
 
+LANE = os.environ.get("PYTEST_XDIST_WORKER")
+# What a lane has to say aloud, until its next report.
+UNTOLD = []
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: has the machine to itself, though other lanes of tests run (pytest -n)")
+
+
 def pytest_collection_modifyitems(items):
-    """Last what waits for the guest that takes longest to make, and so has the machine to itself."""
+    """Last what waits for the guest that takes longest to make."""
     items.sort(key=lambda item: "kubeadm_guest" in item.fixturenames)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    """Side by side with the tests of other lanes (pytest-xdist's workers); one that is marked `alone` with none."""
+    if not LANE:
+        yield
+        return
+    # Any two files will do that all lanes have.
+    with open(__file__) as door, open(Worker.start.__code__.co_filename) as room:
+        # Whoever waits for the room to be empty keeps the door shut meanwhile, or it never would be.
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")
 def aloud(request):
-    """Prints what a person who reads the tests' output is to see, though the tests pass."""
+    """Prints what a person who reads the tests' output is to see, though the tests pass: at once, or, from a lane that has no
+    terminal of its own, with the report of what is running."""
+    if LANE:
+        return UNTOLD.append
     capture = request.config.pluginmanager.getplugin("capturemanager")
 
     def say(text):
         with capture.global_and_fixture_disabled():
             print(text, flush=True)
     return say
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport():
+    made = yield
+    made.get_result().aloud = "\n".join(UNTOLD)
+    UNTOLD.clear()
+
+
+def pytest_runtest_logreport(report):
+    # A lane that died is reported in its stead.
+    if not LANE and (text := getattr(report, "aloud", "")):
+        print("\n" + text.strip("\n"), flush=True)
 
 
 CHECK = 'cat > /dev/null; echo \'[{"n":"1"},{"n":"2"}]\''

@@ -39,6 +39,7 @@ def kubeadm_guest():
     return seconds
 
 
+@pytest.mark.alone
 def test_a_cluster_by_kubeadm(kubeadm_guest, run, put_there, aloud):
     build = run(str(PIPELINE), {"os-image": put_there(**{"disk.qcow2": "GUEST_KUBEADM"})})
     seconds = dict(re.findall(r"^stage: (\S+) (\d+) s", build.log, re.M))
