@@ -26,8 +26,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Last what waits for the guest that takes longest to make."""
-    items.sort(key=lambda item: "kubeadm_guest" in item.fixturenames)
+    """Last the file that waits for the guest that takes longest to make: a lane takes a whole file, by its first test."""
+    waiting = {item.location[0] for item in items if "kubeadm_guest" in item.fixturenames}
+    items.sort(key=lambda item: item.location[0] in waiting)
 
 
 @pytest.hookimpl(hookwrapper=True)

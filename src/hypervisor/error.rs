@@ -237,6 +237,8 @@ const CURES: &[(&[&str], &str)] = &[
             "end of file while reading data",
             "client socket is closed",
             "connection closed due to keepalive",
+            "cannot recv data",
+            "cannot write data",
         ],
         "libvirtd ended while it worked. Its log says why; where the kernel killed it for want of memory, ask for fewer \
          or smaller nodes.",
@@ -389,5 +391,21 @@ mod tests {
         assert!(!gone(
             "Requested operation is not valid: Network 'default' is already running"
         ));
+    }
+
+    #[test]
+    fn a_libvirtd_that_ended_is_named_however_the_connection_broke() {
+        for message in [
+            "End of file while reading data: Input/output error",
+            "Cannot recv data: Connection reset by peer",
+            "Cannot write data: Broken pipe",
+            "internal error: client socket is closed",
+        ] {
+            let told = cure(message).unwrap_or_default();
+            assert!(
+                told.starts_with("libvirtd ended while it worked."),
+                "{message}: {told}"
+            );
+        }
     }
 }
