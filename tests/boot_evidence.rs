@@ -16,8 +16,8 @@ struct Expected {
     phases: Vec<String>,
 }
 
-/// Judges every console that a list names; gives those for which `right` does not hold.
-fn judged(list: &str, right: impl Fn(&Verdict, &Expected) -> bool) -> Vec<String> {
+/// Judges every recording that a list names; gives those for which `right` does not hold. No verdict: the node got ready.
+fn judged(list: &str, right: impl Fn(Option<&Verdict>, &Expected) -> bool) -> Vec<String> {
     let folder = Path::new("tests/evidence");
     let expected: BTreeMap<String, Expected> =
         serde_json::from_str(&fs::read_to_string(folder.join(list)).unwrap()).unwrap();
@@ -25,25 +25,28 @@ fn judged(list: &str, right: impl Fn(&Verdict, &Expected) -> bool) -> Vec<String
     for (file, expected) in &expected {
         let text = fs::read(folder.join(file)).unwrap();
         let told = diagnose(file, text.as_slice()).unwrap();
-        let verdict = told.verdict.unwrap();
-        let right = right(&verdict, expected);
+        let verdict = told.verdict.as_ref();
+        let right = right(verdict, expected);
         let Expected { codes, phases } = expected;
+        let code = verdict.map_or("ready", |verdict| verdict.code.code());
         println!(
-            "{} {file:56} {:26} sure={:5} {:12} expected {codes:?} {phases:?}",
+            "{} {file:56} {code:26} sure={:5} {:12} expected {codes:?} {phases:?}",
             if right { "ok   " } else { "WRONG" },
-            verdict.code.code(),
-            verdict.sure,
-            verdict.phase
+            verdict.is_some_and(|verdict| verdict.sure),
+            told.phase
         );
         if !right {
-            wrong.push(format!("{file}: {} instead of {codes:?}", verdict.code.code()));
+            wrong.push(format!("{file}: {code} instead of {codes:?}"));
         }
     }
     wrong
 }
 
-fn is_named(verdict: &Verdict, expected: &Expected) -> bool {
-    expected.codes.iter().any(|code| code == verdict.code.code())
+fn is_named(verdict: Option<&Verdict>, expected: &Expected) -> bool {
+    match verdict {
+        Some(verdict) => expected.codes.iter().any(|code| code == verdict.code.code()),
+        None => expected.codes.is_empty(),
+    }
 }
 
 /// Guests that are broken on purpose, recorded from `ci/guests/broken`.
@@ -51,7 +54,7 @@ fn is_named(verdict: &Verdict, expected: &Expected) -> bool {
 fn what_broken_guests_printed_is_read_right() {
     // A console alone does not tell everything: what is not seen in it must at least not be claimed.
     let wrong = judged("real.json", |verdict, expected| {
-        is_named(verdict, expected) || !verdict.sure
+        is_named(verdict, expected) || verdict.is_some_and(|verdict| !verdict.sure)
     });
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -64,7 +67,7 @@ fn what_other_systems_print_is_read_right() {
         // Of a healthy system nothing may be claimed, whatever its console quotes and complains of.
         let healthy = expected.codes.is_empty();
         if healthy {
-            !verdict.sure && verdict.code.weight() < Weight::Fatal
+            verdict.is_some_and(|verdict| !verdict.sure && verdict.code.weight() < Weight::Fatal)
         } else {
             named
         }
@@ -77,4 +80,26 @@ fn what_other_systems_print_is_read_right() {
 fn what_was_seen_of_whole_boots_is_judged_right() {
     let wrong = judged("whole.json", is_named);
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A wait that is ended too early is worse than one that is ended late.
+#[test]
+fn of_a_node_that_gets_ready_nothing_is_sure_on_the_way() {
+    for entry in fs::read_dir("tests/evidence").unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.starts_with("whole-fine") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let records: Vec<&str> = text.split_inclusive('\n').collect();
+        for seen in (1..records.len()).step_by(3) {
+            let told = diagnose(&name, records[..seen].concat().as_bytes()).unwrap();
+            let verdict = told.verdict.filter(|verdict| verdict.sure);
+            assert!(
+                verdict.is_none(),
+                "{name}, the first {seen} records: {verdict:#?}"
+            );
+        }
+    }
 }
