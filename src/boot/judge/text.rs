@@ -622,12 +622,16 @@ impl Judge {
 }
 
 impl Boot {
-    /// Whether it has given up the file systems without which it does not go on.
-    pub(super) fn gave_up_disks(&self) -> bool {
-        self.given_up_at().is_some()
+    /// Ignition's unit for which the initial RAM disk gave up. Its units mount as well, and fail where there is nothing sound to
+    /// mount: that is no failure of Ignition's.
+    pub(super) fn ignition_failure(&self) -> Option<&Failure> {
+        let damaged = self.hints.contains_key(&Hint::Damaged);
+        self.reason()
+            .filter(|reason| reason.kind == Kind::Ignition && !damaged)
     }
 
-    fn given_up_at(&self) -> Option<usize> {
+    /// Which of the failures gave up the file systems without which it does not go on.
+    pub(super) fn given_up_at(&self) -> Option<usize> {
         let mut failures = self.failures.iter();
         failures.position(|failure| failure.kind == Kind::Dependency && is_local_fs(&failure.what))
     }

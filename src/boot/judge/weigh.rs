@@ -166,8 +166,7 @@ impl Judge {
         let up = self.boot.login.is_some() || self.boot.phase > Phase::FirstBoot;
         let reason = self.boot.reason().filter(|_| !up)?;
         let cause = cause_of(reason.kind, self.boot.phase)?;
-        let ignition = reason.kind == Kind::Ignition && !self.boot.hints.contains_key(&Hint::Damaged);
-        let given_up = ignition || self.boot.gave_up_disks();
+        let given_up = self.boot.ignition_failure().is_some() || self.boot.given_up_at().is_some();
         given_up.then(|| (cause, self.told_now(reason.what.clone(), reason.line.clone())))
     }
 
@@ -198,13 +197,7 @@ impl Judge {
                     .suspects
                     .get(&Cause::IgnitionFailed)
                     .map(|known| known.detail.clone())
-                    .or_else(|| {
-                        // Its units mount as well, and fail where there is nothing sound to mount.
-                        let damaged = boot.hints.contains_key(&Hint::Damaged);
-                        reason
-                            .filter(|reason| reason.kind == Kind::Ignition && !damaged)
-                            .map(|reason| reason.what.clone())
-                    });
+                    .or_else(|| boot.ignition_failure().map(|unit| unit.what.clone()));
                 let told = |cause: Cause, detail: Option<String>| detail.map(|detail| (cause, detail));
                 let init = cause == Cause::InitDied;
                 let none = || None::<(Cause, String)>;

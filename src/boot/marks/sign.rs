@@ -135,10 +135,8 @@ pub(super) fn sign(mark: &Mark, line: &Line<'_>, after: &str, place: Place) -> O
 /// What follows `2024/12/15 14:45:57 `, as Go's programs put it before what they say.
 fn undated(said: &str) -> &str {
     let rest = said.split_once(' ').and_then(|(date, rest)| {
-        let time = rest.get(..8).filter(|time| clock(time))?;
-        (date.len() == 10 && date.contains('/'))
-            .then(|| rest.get(time.len()..))
-            .flatten()
+        let (time, rest) = rest.split_once(' ')?;
+        (date.len() == 10 && date.contains('/') && clock(time)).then_some(rest)
     });
     rest.map_or(said, str::trim_start)
 }
